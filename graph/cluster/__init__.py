@@ -1,0 +1,1 @@
+"""Translators that make one volume of several children."""

@@ -1,0 +1,1 @@
+"""Translators that add one property to a volume."""

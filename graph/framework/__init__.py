@@ -1,0 +1,1 @@
+"""The translator framework: fops, inodes, options, linking, graphs, the process."""

@@ -1,0 +1,35 @@
+"""What a fop answers when it fails, and what a wrong volfile or option answers."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["FopError", "FusemuxError", "OptionError"]
+
+
+class FusemuxError(Exception):
+    """Something a user can mend: the message names the thing, the value and the way out."""
+
+
+class OptionError(FusemuxError):
+    """An option value that its row refuses, or an option that does not exist."""
+
+
+class FopError(Exception):
+    """A fop failed with `errno`.  Only the FUSE bridge turns it into an answer to the kernel.
+
+    `message` says which translator refused and why; it is for logs, never for decisions.
+    """
+
+    __slots__ = ("errno", "message")
+
+    def __init__(self, errno: int, message: str = "") -> None:
+        self.errno = errno
+        self.message = message
+
+    def __str__(self) -> str:
+        text = os.strerror(self.errno)
+        return f"{text}: {self.message}" if self.message else text
+
+    def __repr__(self) -> str:
+        return f"FopError({self.errno}, {self.message!r})"

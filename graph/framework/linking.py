@@ -1,0 +1,91 @@
+"""Linking: every child call bound straight to the translator that answers it.
+
+An `Edge` is what a parent holds of a child: one attribute for each fop.  `Edge.bind` walks down from the child, for
+each fop, to the nearest translator that intercepts it, and stores its bound method.  So a call through
+ten layers that do not care costs one attribute load and one call.  Linking runs again whenever a layer
+switches itself on or off, or the graph is edited; edges are never replaced, so whoever holds one sees the change.
+
+In strict mode each stored method is wrapped by the checks of `contract.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from fusemux.graph.framework.contract import checked
+from fusemux.graph.framework.errors import FopError
+from fusemux.graph.framework.fops import FOP_NAMES, FOPS, Fop
+
+if TYPE_CHECKING:
+    from fusemux.graph.framework.translator import Translator
+
+__all__ = ["Edge"]
+
+Method = Callable[..., Awaitable[Any]]
+
+
+class Edge:
+    """The way from a parent (None: from outside the graph) down to `translator`, one attribute a fop."""
+
+    __slots__ = (*FOP_NAMES, "index", "parent", "suspends", "translator")
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, fop: str) -> Method: ...
+
+    def __init__(self, translator: Translator, parent: Translator | None = None, index: int = 0) -> None:
+        self.translator = translator
+        self.parent = parent
+        self.index = index
+        self.suspends = True
+        for name in FOP_NAMES:
+            setattr(self, name, _unlinked)
+
+    @property
+    def name(self) -> str:
+        return self.translator.name
+
+    def bind(self, *, strict: bool) -> None:
+        """Bind every fop.  All edges below must have been linked before."""
+        self.suspends = self.translator.suspends
+        for fop in FOPS.values():
+            method = find(self.translator, fop)
+            setattr(self, fop.name, checked(fop, method, self) if strict else method)
+
+    def __repr__(self) -> str:
+        return f"<Edge to {self.translator!r}>"
+
+
+def find(translator: Translator, fop: Fop) -> Method:
+    """The method that answers `fop` at or below `translator`."""
+    while True:
+        if translator.intercepts(fop.name):
+            method = getattr(translator, fop.name, None)
+            return method if method is not None else _around(translator, fop)
+        if len(translator.children) != 1:
+            return _refused(translator, fop)
+        translator = translator.children[0].translator
+
+
+def _around(translator: Translator, fop: Fop) -> Method:
+    around: Method = translator.around  # type: ignore[attr-defined]
+    edge = translator.children[0]
+    name = fop.name
+
+    async def call(*args: Any) -> Any:
+        return await around(fop, getattr(edge, name), *args)
+
+    return call
+
+
+def _refused(translator: Translator, fop: Fop) -> Method:
+    async def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise FopError(errno.EOPNOTSUPP, f"{translator.type} {translator.name} has no {fop.name}")
+
+    return refuse
+
+
+async def _unlinked(*args: Any, **kwargs: Any) -> Any:
+    raise FopError(errno.ENOTCONN, "the graph is not linked")

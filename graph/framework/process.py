@@ -1,0 +1,133 @@
+"""The process: what all graphs and bricks in it share.
+
+Whatever exists once in a process belongs here and nowhere else: the thread pool, the log level, the clock, the
+source of gfids, the table of bricks served from here, the tasks that outlive a fop.  Translators only
+request (`request("pool-threads", self, 8)`); the process decides (the largest request wins for threads, the last
+for the log level) and what it decided can be observed.  GlusterFS lets each translator set such knobs itself, and
+in 2016 an option thus never reached the threads it was for.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import trio
+
+if TYPE_CHECKING:
+    from fusemux.graph.framework.linking import Edge
+    from fusemux.graph.framework.translator import Translator
+
+__all__ = ["AttachedBrick", "Process"]
+
+_GFID_PREFIX_USES = 4096
+
+
+class AttachedBrick(Protocol):
+    """What a leaf of the client graph needs to know of a brick in this process."""
+
+    path: str
+    up: bool
+    edge: Edge  # to the top of the brick's own graph
+
+    def watch(self, listener: Callable[[bool], None]) -> None:
+        """Call `listener(up)` whenever the brick comes up or goes down."""
+
+    def unwatch(self, listener: Callable[[bool], None]) -> None: ...
+
+
+class Process:
+    """Shared by every graph of this process.  Enter it as an async context; background tasks end with it."""
+
+    def __init__(self, *, strict: bool = False, pool_threads: int = 8, seed: int | None = None) -> None:
+        self.strict = strict
+        self.bricks: dict[str, AttachedBrick] = {}
+        self.random = random.Random(seed) if seed is not None else random.SystemRandom()
+        self._bits = random.Random(self.random.getrandbits(128))
+        self._gfid_prefix = 0
+        self._gfid_uses = 0
+        self._requests: dict[str, dict[str, Any]] = {}
+        self._own_pool_threads = pool_threads
+        self._appliers: dict[str, Callable[[], None]] = {}
+        self._nursery: trio.Nursery | None = None
+        self._nursery_manager: Any = None
+        from fusemux.graph.framework.pool import Pool
+
+        self.pool = Pool(pool_threads)
+        self._appliers["pool-threads"] = self._apply_pool_threads
+        self._appliers["log-level"] = self._apply_log_level
+
+    # -- life cycle ------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Process:
+        self._nursery_manager = trio.open_nursery()
+        self._nursery = await self._nursery_manager.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: Any) -> Any:
+        assert self._nursery is not None
+        self._nursery.cancel_scope.cancel()
+        try:
+            return await self._nursery_manager.__aexit__(*exc)
+        finally:
+            self._nursery = None
+            self.pool.close()
+
+    def spawn(self, task: Callable[..., Awaitable[None]], *args: Any, name: str | None = None) -> trio.CancelScope:
+        """Run `task` in the background until it ends, its scope is cancelled or the process ends.
+
+        An exception in it is logged and ends only that task: one brick or volume never takes the process with it.
+        """
+        if self._nursery is None:
+            raise RuntimeError("the Process was not entered")
+        scope = trio.CancelScope()
+        self._nursery.start_soon(_contained, scope, task, args, name=name or repr(task))
+        return scope
+
+    # -- gfids -----------------------------------------------------------------------------------------------
+
+    def new_gfid(self) -> bytes:
+        """A random (version 4) UUID.
+
+        Its first two bytes name the handle's folder on each brick (`.glusterfs/AB/CD/`), which must be made the first
+        time it is used.  They therefore stay the same for some thousand gfids in a row and then move to another random
+        place: all 122 free bits are still random, and a create makes no folder.
+        """
+        if not self._gfid_uses:
+            self._gfid_uses = _GFID_PREFIX_USES
+            self._gfid_prefix = self._bits.getrandbits(16) << 112
+        self._gfid_uses -= 1
+        bits = self._gfid_prefix | self._bits.getrandbits(112)
+        bits = bits & ~(0xF << 76) | (4 << 76)  # version
+        bits = bits & ~(3 << 62) | (2 << 62)  # variant
+        return bits.to_bytes(16, "big")
+
+    # -- process-wide settings -------------------------------------------------------------------------------
+
+    def request(self, setting: str, who: Translator, value: Any) -> None:
+        """Ask for a process-wide setting; None withdraws the request.  Settings: pool-threads, log-level."""
+        if setting not in self._appliers:
+            raise KeyError(f"no process-wide setting {setting!r}")
+        asked = self._requests.setdefault(setting, {})
+        asked.pop(who.name, None)
+        if value is not None:
+            asked[who.name] = value
+        self._appliers[setting]()
+
+    def _apply_pool_threads(self) -> None:
+        asked = self._requests.get("pool-threads", {}).values()
+        self.pool.resize(max(asked, default=self._own_pool_threads))
+
+    def _apply_log_level(self) -> None:
+        asked = list(self._requests.get("log-level", {}).values())
+        logging.getLogger("fusemux").setLevel(asked[-1] if asked else logging.INFO)
+
+
+async def _contained(scope: trio.CancelScope, task: Callable[..., Awaitable[None]], args: tuple[Any, ...]) -> None:
+    with scope:
+        try:
+            await task(*args)
+        except Exception:
+            logging.getLogger("fusemux").exception("background task %r ended", task)

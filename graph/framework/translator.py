@@ -1,0 +1,115 @@
+"""The translator: one layer of the graph.
+
+A translator subclasses `Translator`, declares its volfile type, how many children it takes and its
+options, and writes only the fops it intercepts:
+
+    class Noatime(Translator):
+        type = "features/noatime"
+
+        async def readv(self, frame, fd, size, offset, xdata=None):
+            return await self.child.readv(frame, fd, size, offset, xdata)
+
+`self.child.readv` is bound, when the graph is linked, straight to the nearest translator below that
+implements `readv`: what a layer does not intercept costs nothing.  A translator that treats all fops
+alike writes `async def around(self, fop, next, *args)` instead and calls `await next(*args)`.
+
+Life cycle: `init` children first, then `notify(PARENT_UP)` from the top; `reconfigure` with new option values while
+running; `fini` parents first.  Events travel from child to parent by default; see `notify`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fusemux.graph.framework.options import Option, parse_options
+
+if TYPE_CHECKING:
+    from fusemux.graph.framework.graph import Graph
+    from fusemux.graph.framework.inode import Inode
+    from fusemux.graph.framework.linking import Edge
+    from fusemux.graph.framework.process import Process
+
+__all__ = ["Event", "Translator"]
+
+
+class Event(Enum):
+    """What translators tell each other besides fops (GlusterFS's names without the GF_EVENT prefix)."""
+
+    PARENT_UP = auto()  # down: start working
+    PARENT_DOWN = auto()  # down: finish what is delayed, no more fops will come
+    CHILD_UP = auto()  # up: this subtree serves
+    CHILD_DOWN = auto()  # up: this subtree does not serve any more
+    SOME_DESCENDENT_UP = auto()  # up: something below came back, this subtree served all along
+    SOME_DESCENDENT_DOWN = auto()
+    UPCALL = auto()  # up: `data` is an Inode whose cached attributes or contents are stale
+
+
+class Translator:
+    type: ClassVar[str] = ""
+    children_min: ClassVar[int] = 1
+    children_max: ClassVar[int | None] = 1
+    options: ClassVar[tuple[Option, ...]] = ()
+    inode_slots: ClassVar[int] = 0  # 1: wants a slot in every Inode, at self.inode_slot
+    fd_slots: ClassVar[int] = 0  # 1: wants a slot in every Fd, at self.fd_slot
+
+    def __init__(self, name: str, given: Mapping[str, str], process: Process) -> None:
+        """Made by the graph while it is built.  Raises OptionError for a value its row refuses."""
+        self.name = name
+        self.process = process
+        self.given: dict[str, str] = dict(given)
+        self.opt: SimpleNamespace
+        self.opt, self.unknown_options = parse_options(self.options, given)
+        self.children: list[Edge] = []
+        self.parents: list[Translator] = []
+        self.graph: Graph
+        self.inode_slot = -1
+        self.fd_slot = -1
+
+    @property
+    def child(self) -> Edge:
+        return self.children[0]
+
+    def intercepts(self, fop: str) -> bool:
+        """Whether fops named `fop` stop here; asked at every linking.  A layer that is off answers False."""
+        return hasattr(self, fop) or hasattr(self, "around")
+
+    @property
+    def suspends(self) -> bool:
+        """Whether a fop through this subtree may ever really wait (pool, network, delay); asked at linking."""
+        return any(edge.suspends for edge in self.children)
+
+    async def init(self) -> None:
+        """Acquire what is needed; all children are initialised.  Raises FusemuxError."""
+
+    async def drain(self) -> None:
+        """The graph stops: finish what was delayed while the children still serve.  Never raises."""
+
+    async def fini(self) -> None:
+        """Give back everything.  Never raises."""
+
+    def reconfigure(self, given: Mapping[str, str]) -> None:
+        """Take new option values while running.  Raises OptionError and then changes nothing."""
+        self.opt, self.unknown_options = parse_options(self.options, given)
+        self.given = dict(given)
+
+    def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:
+        """Hear of `event`; pass it on by default: PARENT_* to the children, everything else to the parents."""
+        if event in (Event.PARENT_UP, Event.PARENT_DOWN):
+            for edge in self.children:
+                edge.translator.notify(event, self, data)
+        else:
+            for parent in self.parents:
+                parent.notify(event, self, data)
+
+    def forget(self, inode: Inode) -> None:
+        """`inode` leaves the inode table; its slots go with it."""
+
+    def statedump(self) -> dict[str, Any]:
+        """What this translator would show of itself: plain values, for `.meta` and statedumps."""
+        return {}
+
+    def __repr__(self) -> str:
+        return f"<{self.type} {self.name}>"

@@ -1,0 +1,1 @@
+"""The leaves of the client graph: how a brick is reached."""
