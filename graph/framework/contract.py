@@ -73,7 +73,9 @@ def checked(fop: Fop, method: Callable[..., Awaitable[Any]], edge: Edge) -> Call
 
     async def check(*args: Any) -> Any:
         where = f"{edge.parent!r} -> {edge.translator!r}: {fop.name}"
-        assert expected <= len(args) <= expected + 1, f"{where} takes frame, {expected - 1} arguments, xdata; got {len(args)}"
+        assert expected <= len(args) <= expected + 1, (
+            f"{where} takes frame, {expected - 1} arguments, xdata; got {len(args)}"
+        )
         assert isinstance(args[0], Frame), f"{where}: no Frame but {args[0]!r}"
         for arg, value in zip(fop.args, args[1:], strict=False):
             assert _ARGUMENT[arg.kind](value), f"{where}: {arg.name}={value!r} is no {arg.kind.value}"

@@ -88,7 +88,9 @@ class Fop(NamedTuple):
 
 
 def _fop(name: str, args: str, reply: Reply, kind: Class, doc: str, *, idempotent: bool = True) -> Fop:
-    parsed = tuple(Arg(*(left, Kind(right))) for left, _, right in (word.partition(":") for word in args.split(", ") if word))
+    parsed = tuple(
+        Arg(*(left, Kind(right))) for left, _, right in (word.partition(":") for word in args.split(", ") if word)
+    )
     return Fop(name, parsed, reply, kind, idempotent, doc)
 
 

@@ -31,7 +31,9 @@ class TopologyChanged(FusemuxError):
 class Graph:
     """The running form of one volfile.  `top` is the edge through which fops enter."""
 
-    def __init__(self, sections: Sequence[Section], process: Process, *, source: str = "volfile", lru_limit: int = 16384) -> None:
+    def __init__(
+        self, sections: Sequence[Section], process: Process, *, source: str = "volfile", lru_limit: int = 16384
+    ) -> None:
         """Build, not start.  Raises VolfileError, which names the line, and OptionError."""
         self.process = process
         self.source = source
@@ -142,7 +144,9 @@ class Graph:
 
         Raises TopologyChanged when more than options differ, OptionError when a value is refused.
         """
-        if [(s.name, s.type, s.subvolumes) for s in sections] != [(s.name, s.type, s.subvolumes) for s in self.sections]:
+        if [(s.name, s.type, s.subvolumes) for s in sections] != [
+            (s.name, s.type, s.subvolumes) for s in self.sections
+        ]:
             raise TopologyChanged("the volume's graph has changed, it needs a new mount")
         done: list[tuple[Translator, dict[str, str]]] = []
         try:

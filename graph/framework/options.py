@@ -22,7 +22,18 @@ _TRUE = frozenset({"on", "yes", "true", "enable", "enabled", "1"})
 _FALSE = frozenset({"off", "no", "false", "disable", "disabled", "0"})
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)i?b?", re.IGNORECASE)
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|hr|d|days|w|wk)?", re.IGNORECASE)
-_TIME_UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hr": 3600, "d": 86400, "days": 86400, "w": 604800, "wk": 604800}
+_TIME_UNITS = {
+    "s": 1,
+    "sec": 1,
+    "m": 60,
+    "min": 60,
+    "h": 3600,
+    "hr": 3600,
+    "d": 86400,
+    "days": 86400,
+    "w": 604800,
+    "wk": 604800,
+}
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

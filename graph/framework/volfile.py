@@ -74,7 +74,9 @@ def _tokens(text: str, source: str) -> Iterable[_Token]:
             yield _Token(re.sub(r"\\(.)", r"\1", match["quoted"]), line, True)
         elif match["word"] is not None:
             if "`" in match["word"]:
-                raise VolfileError(source, line, "backticks would run a command and are refused; write the value itself")
+                raise VolfileError(
+                    source, line, "backticks would run a command and are refused; write the value itself"
+                )
             yield _Token(match["word"], line, False)
         line += match[0].count("\n")
 
@@ -97,7 +99,9 @@ class _Parser:
         if token is None:
             raise self.fail(f"the file ends where {what} should stand")
         if token.keyword:
-            raise self.fail(f"expected {what}, found the keyword {token.text!r}; quote it if it is meant as a word", token.line)
+            raise self.fail(
+                f"expected {what}, found the keyword {token.text!r}; quote it if it is meant as a word", token.line
+            )
         self.at += 1
         self.line = token.line
         return token
@@ -117,7 +121,9 @@ class _Parser:
         self.keyword("volume")
         name = self.word("the name of the volume")
         if name.text in defined:
-            raise self.fail(f"volume {name.text!r} is already defined in line {defined[name.text].line}; give it another name")
+            raise self.fail(
+                f"volume {name.text!r} is already defined in line {defined[name.text].line}; give it another name"
+            )
         self.keyword("type")
         type_ = self.word("the type, such as storage/posix")
         if not _TYPE.fullmatch(type_.text):
@@ -134,7 +140,9 @@ class _Parser:
         key = self.word("the name of the option")
         value = self.word(f"the value of option {key.text!r}")
         if key.text in section.options:
-            section.warnings.append(f"{self.source}, line {key.line}: option {key.text!r} of {section.name!r} is set again")
+            section.warnings.append(
+                f"{self.source}, line {key.line}: option {key.text!r} of {section.name!r} is set again"
+            )
         section.options[key.text] = value.text
 
     def subvolumes(self, section: Section, defined: dict[str, Section]) -> None:

@@ -1,0 +1,1 @@
+"""Translators of the brick stack that add one property to a brick."""

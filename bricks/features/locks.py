@@ -1,0 +1,158 @@
+"""features/locks: the locks of a brick that several clients, or several heals, share.
+
+inodelk and entrylk are internal (replicate, disperse, distribute and healing agree through them), each in a named
+domain; lk are the users' fcntl(2) record locks.  What is granted and who waits is decided by `locktable.py`; this
+translator only keeps the tables by gfid, parks who must wait, and drops what an owner leaves behind.
+
+`domain`s are strings and independent of each other.  A lock that has to wait suspends its caller, F_SETLKW and blocking
+commands only; cancelling the caller withdraws it.  Source: GlusterFS features/locks.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from collections import deque
+
+import trio
+
+from fusemux.bricks.features.locktable import EntryLock, Lock, Queue, RangeLock, RecordLocks, end_of
+from fusemux.graph.framework.errors import FopError
+from fusemux.graph.framework.inode import Fd, Inode
+from fusemux.graph.framework.translator import Translator
+from fusemux.graph.framework.types import Flock, Frame, Xdata
+
+__all__ = ["ENTRY_LOCK", "ENTRY_LOCK_NB", "ENTRY_UNLOCK", "Locks"]
+
+ENTRY_LOCK, ENTRY_UNLOCK, ENTRY_LOCK_NB = 0, 1, 2
+_Key = tuple[str, bytes]  # domain, gfid
+
+
+class Locks(Translator):
+    type = "features/locks"
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._queues: dict[_Key, Queue] = {}
+        self._parked: dict[tuple[_Key, Lock], deque[trio.Event]] = {}
+        self._records: dict[bytes, RecordLocks] = {}
+        self._record_waiters: dict[bytes, list[trio.Event]] = {}
+
+    # -- internal locks --------------------------------------------------------------------------------------
+
+    async def inodelk(
+        self, frame: Frame, domain: str, target: Inode | Fd, cmd: int, flock: Flock, xdata: Xdata = None
+    ) -> None:
+        """F_SETLK or F_SETLKW with F_RDLCK, F_WRLCK or F_UNLCK.  EAGAIN when it cannot be had now."""
+        inode = target if isinstance(target, Inode) else target.inode
+        owner = (frame.lk_owner, flock.owner)
+        end = end_of(flock.start, flock.length)
+        if flock.type == fcntl.F_UNLCK:
+            self._unlock_range((domain, inode.gfid), owner, flock.start, end)
+            return
+        lock = RangeLock(owner, flock.type == fcntl.F_WRLCK, flock.start, end)
+        await self._lock((domain, inode.gfid), lock, wait=cmd == fcntl.F_SETLKW)
+
+    async def entrylk(
+        self, frame: Frame, domain: str, inode: Inode, name: bytes, cmd: int, type: int, xdata: Xdata = None
+    ) -> None:
+        """ENTRY_LOCK waits, ENTRY_LOCK_NB answers EAGAIN, ENTRY_UNLOCK lets go (EINVAL when it is not held)."""
+        lock, key = EntryLock(frame.lk_owner, name), (domain, inode.gfid)
+        if cmd == ENTRY_UNLOCK:
+            self._unlock(key, lock)
+        else:
+            await self._lock(key, lock, wait=cmd == ENTRY_LOCK)
+
+    async def _lock(self, key: _Key, lock: Lock, *, wait: bool) -> None:
+        queue = self._queues.setdefault(key, Queue())
+        if queue.acquire(lock, wait=wait):
+            return
+        if not wait:
+            raise FopError(errno.EAGAIN, f"{key[0]}: held by another owner")
+        event = trio.Event()
+        parked = self._parked.setdefault((key, lock), deque())
+        parked.append(event)
+        try:
+            await event.wait()
+        except trio.Cancelled:
+            if event.is_set():
+                self._unlock(key, lock)
+            else:
+                parked.remove(event)
+                self._granted(key, queue.withdraw(lock))
+            raise
+
+    def _unlock_range(self, key: _Key, owner: object, start: int, end: int) -> None:
+        queue = self._queues.get(key)
+        for lock in queue.granted if queue is not None else ():
+            if isinstance(lock, RangeLock) and (lock.owner, lock.start, lock.end) == (owner, start, end):
+                self._unlock(key, lock)
+                return
+        raise FopError(errno.EINVAL, f"{key[0]}: no lock [{start}, {end}) of this owner")
+
+    def _unlock(self, key: _Key, lock: Lock) -> None:
+        queue = self._queues.get(key)
+        if queue is None or lock not in queue.granted:
+            raise FopError(errno.EINVAL, f"{key[0]}: {lock!r} is not held")
+        self._granted(key, queue.release(lock))
+        if not queue:
+            del self._queues[key]
+
+    def _granted(self, key: _Key, locks: list[Lock]) -> None:
+        for lock in locks:
+            parked = self._parked[key, lock]
+            parked.popleft().set()
+            if not parked:
+                del self._parked[key, lock]
+
+    # -- record locks ----------------------------------------------------------------------------------------
+
+    async def lk(self, frame: Frame, fd: Fd, cmd: int, flock: Flock, xdata: Xdata = None) -> Flock:
+        """fcntl(2): F_GETLK answers the lock in the way (or F_UNLCK), F_SETLK EAGAIN, F_SETLKW waits."""
+        gfid, owner = fd.inode.gfid, (frame.lk_owner, flock.owner)
+        records = self._records.setdefault(gfid, RecordLocks())
+        if cmd == fcntl.F_GETLK:
+            return self._in_the_way(records, owner, flock)
+        while not records.set(owner, flock):
+            if cmd != fcntl.F_SETLKW:
+                raise FopError(errno.EAGAIN, "record lock held by another owner")
+            event = trio.Event()
+            self._record_waiters.setdefault(gfid, []).append(event)
+            await event.wait()
+            records = self._records.setdefault(gfid, records)
+        self._records_changed(gfid)
+        return flock
+
+    @staticmethod
+    def _in_the_way(records: RecordLocks, owner: object, flock: Flock) -> Flock:
+        lock = records.blocker(owner, flock)  # type: ignore[arg-type]
+        if lock is None:
+            return flock._replace(type=fcntl.F_UNLCK)
+        length = 0 if lock.end >= 1 << 63 else lock.end - lock.start
+        return Flock(fcntl.F_WRLCK if lock.write else fcntl.F_RDLCK, lock.start, length)
+
+    def _records_changed(self, gfid: bytes) -> None:
+        for event in self._record_waiters.pop(gfid, ()):
+            event.set()
+        if not self._records.get(gfid):
+            self._records.pop(gfid, None)
+
+    def drop_owner(self, owner: object) -> None:
+        """The client with this lk_owner is gone: everything it held or waited for goes with it."""
+        for key, queue in list(self._queues.items()):
+            for held in {lock.owner for lock in (*queue.granted, *queue.waiting)}:
+                if held == owner or (isinstance(held, tuple) and held[0] == owner):
+                    self._granted(key, queue.drop_owner(held))
+            if not queue:
+                del self._queues[key]
+        for gfid, records in list(self._records.items()):
+            for held in {lock.owner for lock in records.held}:
+                if isinstance(held, tuple) and held[0] == owner and records.drop_owner(held):
+                    self._records_changed(gfid)
+
+    def statedump(self) -> dict[str, object]:
+        return {
+            "internal-granted": sum(len(queue.granted) for queue in self._queues.values()),
+            "internal-waiting": sum(len(queue.waiting) for queue in self._queues.values()),
+            "record-locks": sum(len(records.held) for records in self._records.values()),
+        }
