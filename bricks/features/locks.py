@@ -125,7 +125,7 @@ class Locks(Translator):
 
     @staticmethod
     def _in_the_way(records: RecordLocks, owner: object, flock: Flock) -> Flock:
-        lock = records.blocker(owner, flock)  # type: ignore[arg-type]
+        lock = records.blocker(owner, flock)
         if lock is None:
             return flock._replace(type=fcntl.F_UNLCK)
         length = 0 if lock.end >= 1 << 63 else lock.end - lock.start

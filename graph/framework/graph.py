@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from fusemux.graph.framework import registry, volfile
 from fusemux.graph.framework.errors import FusemuxError, OptionError
-from fusemux.graph.framework.inode import InodeTable
+from fusemux.graph.framework.inode import Inode, InodeTable
 from fusemux.graph.framework.linking import Edge
 from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.translator import Event, Translator
@@ -99,7 +99,12 @@ class Graph:
         table = InodeTable(inode_slots=inode_slots, fd_slots=fd_slots, limit=limit)
         forgetful = [t for t in self.translators.values() if type(t).forget is not Translator.forget]
         if forgetful:
-            table.on_forget = lambda inode: [t.forget(inode) for t in forgetful] and None
+
+            def forget(inode: Inode) -> None:
+                for translator in forgetful:
+                    translator.forget(inode)
+
+            table.on_forget = forget
         return table
 
     # -- running ---------------------------------------------------------------------------------------------

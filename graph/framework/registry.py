@@ -119,7 +119,7 @@ def stand_in(type_: str, options: Mapping[str, str]) -> bool:
 
 def known_types() -> list[str]:
     """Every type that `find` finds in fusemux itself; imports them all."""
-    types = set()
+    types: set[str] = set()
     for house in _HOUSES:
         root = importlib.import_module(house)
         for category in pkgutil.iter_modules(root.__path__):
