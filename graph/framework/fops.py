@@ -17,10 +17,11 @@ Source of names and meaning: POSIX, and GlusterFS's fop list (design facts, sect
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
-__all__ = ["FOPS", "FOP_NAMES", "Arg", "Class", "Fop", "Kind", "Reply"]
+__all__ = ["FOPS", "FOP_NAMES", "Arg", "Class", "Fop", "Kind", "Reply", "fops_named"]
 
 
 class Kind(Enum):
@@ -157,3 +158,23 @@ _TABLE = (
 
 FOPS: dict[str, Fop] = {fop.name: fop for fop in _TABLE}
 FOP_NAMES: tuple[str, ...] = tuple(FOPS)
+
+# GlusterFS's names for the forms that are one fop here, as they stand in the options of volfiles.
+_GLUSTERFS_NAMES = {
+    **{f"f{name}": name for name in ("stat", "truncate", "setxattr", "getxattr", "removexattr", "setattr", "xattrop")},
+    **{f"f{name}": name for name in ("inodelk", "entrylk")},
+    "fsyncdir": "fsync", "readdirp": "readdir", "discard": "fallocate", "zerofill": "fallocate",
+    "read": "readv", "write": "writev",
+}  # fmt: skip
+
+
+def fops_named(words: Iterable[str]) -> frozenset[str]:
+    """The fops that `words` mean, by our names or GlusterFS's, in any case.  Raises ValueError for an unknown one."""
+    found = set()
+    for word in words:
+        name = word.strip().lower()
+        name = _GLUSTERFS_NAMES.get(name, name)
+        if name not in FOPS:
+            raise ValueError(f"there is no fop {word!r}")
+        found.add(name)
+    return frozenset(found)

@@ -8,6 +8,7 @@ times s m h d w, booleans on/off yes/no true/false enable/disable 1/0.
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fusemux.graph.framework.errors import OptionError
+from fusemux.graph.framework.fops import fops_named
 
 __all__ = ["Option", "nearest", "parse_bool", "parse_options", "parse_size", "parse_time"]
 
@@ -60,6 +62,14 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * 1024 ** " kmgtp".index(match[2].lower() or " "))
 
 
+def _errno(text: str) -> int:
+    name = text.strip().upper()
+    number = int(name) if name.isdigit() else getattr(errno, name, 0)
+    if number not in errno.errorcode:
+        raise ValueError("expected the name of an error, such as EIO or ENOSPC")
+    return int(number)
+
+
 def parse_time(text: str) -> float:
     """Seconds from `10`, `90s`, `5m`, `1h`.  Raises ValueError."""
     match = _TIME.fullmatch(text.strip())
@@ -72,7 +82,8 @@ def parse_time(text: str) -> float:
 class Option:
     """One option of one translator.
 
-    `type` is one of bool, int, size (bytes), time (seconds), percent, percent-or-size, enum, str, list, path.  `default`
+    `type` is one of bool, int, size (bytes), time (seconds), percent, percent-or-size, enum, str, list, path, errno (by name
+    or number) or fops (a comma list of fop names).  `default`
     is text, as it would stand in a volfile; None means unset.  `key` is the name `volume set` knows it by
     (`cluster.min-free-disk`), empty for what only volfiles set.  `live`: a change reaches a running graph.
     """
@@ -132,6 +143,10 @@ class Option:
                 if text not in self.choices:
                     raise ValueError(f"expected one of {', '.join(self.choices)}{nearest(text, self.choices)}")
                 return text
+            case "fops":
+                return fops_named(word for word in text.split(",") if word.strip())
+            case "errno":
+                return _errno(text)
             case "list":
                 return tuple(word.strip() for word in text.split(",") if word.strip())
             case _:
