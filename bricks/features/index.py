@@ -1,0 +1,189 @@
+"""features/index: which files of a brick need healing, so that the healer never walks the whole brick.
+
+Every gfid whose pending (or dirty) counters are not zero has a name in `.glusterfs/indices/xattrop` (or `dirty`): a hard
+link to one empty base file, so that an entry costs a name and no inode.  It is added on the way down, before the
+counter is set, and removed on the way back when all counters that the answer shows are zero: a crash between leaves
+an entry too many, never one too few.  `entry-changes/<gfid of a directory>/<name>` says which names of a directory changed
+while a copy was away (granular entry heal); replicate asks for these with xdata keys.
+
+What is listed is mirrored in memory (16 bytes an entry), so a counter that was and stays zero costs no system call.
+
+The healer reads an index by xattrs of the root: `glusterfs.index.xattrop`, `glusterfs.index.dirty` and
+`glusterfs.index.entry-changes` answer gfids of 16 bytes, one after the other; `glusterfs.index.names` of a directory
+answers its changed names, each ended by a NUL.
+
+Source: GlusterFS features/index; design facts, bricks section 8.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fusemux.graph.framework.errors import FopError, FusemuxError
+from fusemux.graph.framework.inode import Fd, Inode
+from fusemux.graph.framework.options import Option
+from fusemux.graph.framework.translator import Translator
+from fusemux.graph.framework.types import ROOT_GFID, Frame, Xdata, gfid_text
+
+__all__ = ["ENTRY_CREATE", "ENTRY_DELETE", "Index"]
+
+ENTRY_CREATE = b"glusterfs.xattrop-entry-create"  # xdata of xattrop: this name of the directory changed
+ENTRY_DELETE = b"glusterfs.xattrop-entry-delete"  # ... and is healed
+_ASK = b"glusterfs.index."
+_GFID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Index(Translator):
+    type = "features/index"
+    options = (
+        Option("index-base", "path", None, "Where the index lies: BRICK/.glusterfs/indices.", live=False),
+        Option("xattrop64-watchlist", "list", "", "Counters of 64 bits to watch (disperse).", live=False),
+        Option("xattrop-dirty-watchlist", "list", "", "Counters whose files are listed in `dirty`.", live=False),
+        Option("xattrop-pending-watchlist", "list", "", "Prefixes of counters whose files are listed in `xattrop`.", live=False),
+    )  # fmt: skip
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._dirty = _encoded(self.opt.xattrop_dirty_watchlist)
+        self._pending = _encoded((*self.opt.xattrop_pending_watchlist, *self.opt.xattrop64_watchlist))
+        self._kinds: dict[bytes, _Listing | None] = {}  # of the counters seen so far; as many as there are bricks
+
+    async def init(self) -> None:
+        if not self.opt.index_base:
+            raise FusemuxError(f"{self.name}: option index-base is missing; it is BRICK/.glusterfs/indices")
+        await self._blocking(self._open)
+
+    def _open(self) -> None:
+        self._uuid = str(uuid.uuid4())
+        self._xattrop, self._dirtied, self._changes = (
+            _Listing(os.path.join(self.opt.index_base, kind), kind) for kind in ("xattrop", "dirty", "entry-changes")
+        )
+
+    async def _blocking(self, work: Callable[..., Any], *args: Any) -> Any:
+        return await self.process.pool.run(self.opt.index_base, work, *args) if self.suspends else work(*args)
+
+    def _listing(self, key: bytes) -> _Listing | None:
+        try:
+            return self._kinds[key]
+        except KeyError:
+            kind = self._dirtied if key in self._dirty else self._xattrop if key.startswith(self._pending) else None
+            self._kinds[key] = kind
+            return kind
+
+    # -- fops ------------------------------------------------------------------------------------------------
+
+    async def xattrop(
+        self, frame: Frame, target: Inode | Fd, op: int, xattrs: Mapping[bytes, bytes], xdata: Xdata = None
+    ) -> Mapping[bytes, bytes]:
+        gfid = (target if isinstance(target, Inode) else target.inode).gfid
+        for key, delta in xattrs.items():
+            listing = self._listing(key)
+            if listing is not None and gfid not in listing.gfids and any(delta):
+                await self._blocking(listing.add, gfid, self._uuid)
+        if xdata is not None and ENTRY_CREATE in xdata:
+            await self._blocking(self._changes.add_name, gfid, xdata[ENTRY_CREATE], self._uuid)
+        values = await self.child.xattrop(frame, target, op, xattrs, xdata)
+        await self._settle(gfid, values)
+        if xdata is not None and ENTRY_DELETE in xdata:
+            await self._blocking(self._changes.remove_name, gfid, xdata[ENTRY_DELETE])
+        return values
+
+    async def _settle(self, gfid: bytes, values: Mapping[bytes, bytes]) -> None:
+        for zero in (self._dirtied, self._xattrop):
+            if gfid not in zero.gfids:
+                continue
+            watched = [value for key, value in values.items() if self._listing(key) is zero]
+            if watched and not any(map(any, watched)):
+                await self._blocking(zero.remove, gfid)
+
+    async def getxattr(
+        self, frame: Frame, target: Inode | Fd, name: bytes | None, xdata: Xdata = None
+    ) -> Mapping[bytes, bytes]:
+        if name is None or not name.startswith(_ASK):
+            return await self.child.getxattr(frame, target, name, xdata)
+        gfid = (target if isinstance(target, Inode) else target.inode).gfid
+        return {name: await self._blocking(self._asked, gfid, name.removeprefix(_ASK).decode())}
+
+    def _asked(self, gfid: bytes, kind: str) -> bytes:
+        if kind == "names":
+            return b"".join(name + b"\0" for name in self._changes.names(gfid))
+        listing = {"xattrop": self._xattrop, "dirty": self._dirtied, "entry-changes": self._changes}.get(kind)
+        if listing is None or gfid != ROOT_GFID:
+            raise FopError(errno.ENODATA, f"there is no index {kind!r} here")
+        return b"".join(sorted(listing.gfids))
+
+    def statedump(self) -> dict[str, Any]:
+        return {"xattrop": len(self._xattrop.gfids), "dirty": len(self._dirtied.gfids)}
+
+
+class _Listing:
+    """One directory of the index.  Plain synchronous code: the translator decides where it runs."""
+
+    def __init__(self, path: str, kind: str) -> None:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        self.path = path
+        self.kind = kind
+        self.gfids = {uuid.UUID(name).bytes for name in os.listdir(path) if _GFID.fullmatch(name)}
+
+    def _base(self, name: str) -> str:
+        return os.path.join(self.path, f"{self.kind}-{name}")
+
+    def _link(self, place: str, base: str) -> None:
+        try:
+            os.link(self._base(base), place)
+        except FileNotFoundError:
+            os.close(os.open(self._base(base), os.O_CREAT | os.O_WRONLY, 0))
+            os.link(self._base(base), place)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno != errno.EMLINK:
+                raise
+            os.close(os.open(place, os.O_CREAT | os.O_WRONLY, 0))
+
+    def add(self, gfid: bytes, base: str) -> None:
+        self._link(f"{self.path}/{gfid_text(gfid)}", base)
+        self.gfids.add(gfid)
+
+    def remove(self, gfid: bytes) -> None:
+        try:
+            os.unlink(f"{self.path}/{gfid_text(gfid)}")
+        except FileNotFoundError:
+            pass
+        self.gfids.discard(gfid)
+
+    # The entry-changes index holds a directory per gfid and links in it.
+
+    def add_name(self, gfid: bytes, name: bytes, base: str) -> None:
+        folder = f"{self.path}/{gfid_text(gfid)}"
+        if gfid not in self.gfids:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            self.gfids.add(gfid)
+        self._link(f"{folder}/{os.fsdecode(name)}", base)
+
+    def remove_name(self, gfid: bytes, name: bytes) -> None:
+        folder = f"{self.path}/{gfid_text(gfid)}"
+        try:
+            os.unlink(f"{folder}/{os.fsdecode(name)}")
+            os.rmdir(folder)
+            self.gfids.discard(gfid)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+    def names(self, gfid: bytes) -> list[bytes]:
+        try:
+            return sorted(os.fsencode(name) for name in os.listdir(f"{self.path}/{gfid_text(gfid)}"))
+        except FileNotFoundError:
+            return []
+
+
+def _encoded(words: Any) -> tuple[bytes, ...]:
+    return tuple(word.encode() for word in words or ())
