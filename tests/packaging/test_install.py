@@ -57,7 +57,7 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fresh_environment(where: Path) -> Path:
     """The interpreter of a new environment that sees this one's requirements, but not its fusemux."""
-    venv.create(where, with_pip=True, symlinks=True)
+    venv.create(where, with_pip=False, symlinks=True)
     python = where / "bin" / "python"
     purelib = checked(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=where).strip()
     ours = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
@@ -69,25 +69,37 @@ def fresh_environment(where: Path) -> Path:
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("venv")
     interpreter = fresh_environment(where)
-    checked(interpreter, *PIP, "install", "-q", "--no-deps", "--no-index", "--force-reinstall", wheel, cwd=where)
+    checked(
+        sys.executable,
+        *PIP,
+        "--python",
+        interpreter,
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        "--force-reinstall",
+        wheel,
+        cwd=where,
+    )
     return interpreter
 
 
-def modules_in_checkout() -> set[str]:
+def modules_of(source: Path) -> set[str]:
     """The names under which the modules of the three houses are installed."""
-    names = {str(path.relative_to(ROOT)) for path in (ROOT / "fusemux").glob("*.py")}
-    for folder in sorted((ROOT / "fusemux").iterdir()):
+    names = {str(path.relative_to(source)) for path in (source / "fusemux").glob("*.py")}
+    for folder in sorted((source / "fusemux").iterdir()):
         if folder.is_dir() and not folder.is_symlink():
-            names |= {str(path.relative_to(ROOT)) for path in folder.rglob("*.py")}
+            names |= {str(path.relative_to(source)) for path in folder.rglob("*.py")}
     for house in ("graph", "bricks"):
-        names |= {f"fusemux/{path.relative_to(ROOT)}" for path in (ROOT / house).rglob("*.py")}
+        names |= {f"fusemux/{path.relative_to(source)}" for path in (source / house).rglob("*.py")}
     return names
 
 
-def test_the_wheel_holds_every_module_exactly_once(wheel: Path) -> None:
+def test_the_wheel_holds_every_module_exactly_once(wheel: Path, source: Path) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")]
     assert [name for name, count in collections.Counter(names).items() if count > 1] == []
-    assert set(names) == modules_in_checkout()
+    assert set(names) == modules_of(source)
 
 
 def test_the_wheel_holds_the_typing_marker_and_the_licence(wheel: Path) -> None:
@@ -105,7 +117,7 @@ def test_the_sdist_holds_every_module_exactly_once(source: Path, tmp_path: Path)
         name for name in files if name.endswith(".py") and name.partition("/")[0] in ("fusemux", "graph", "bricks")
     ]
     as_installed = [name if name.startswith("fusemux/") else f"fusemux/{name}" for name in modules]
-    assert sorted(as_installed) == sorted(modules_in_checkout())
+    assert sorted(as_installed) == sorted(modules_of(source))
 
 
 def test_the_installed_graph_imports_under_its_full_name(python: Path, tmp_path: Path) -> None:
