@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fusemux.graph.framework.contract import checked
 from fusemux.graph.framework.errors import FopError
@@ -21,15 +21,24 @@ from fusemux.graph.framework.fops import FOP_NAMES, FOPS, Fop
 if TYPE_CHECKING:
     from fusemux.graph.framework.translator import Translator
 
-__all__ = ["Edge"]
+__all__ = ["Edge", "Method", "Weaver"]
 
 Method = Callable[..., Awaitable[Any]]
+
+
+class Weaver(Protocol):
+    """Puts something between an edge and the methods it is bound to: faults, for instance."""
+
+    @property
+    def suspends(self) -> bool: ...
+
+    def weave(self, fop: Fop, method: Method) -> Method: ...
 
 
 class Edge:
     """The way from a parent (None: from outside the graph) down to `translator`, one attribute a fop."""
 
-    __slots__ = (*FOP_NAMES, "index", "parent", "suspends", "translator")
+    __slots__ = (*FOP_NAMES, "index", "parent", "strict", "suspends", "translator", "weaver")
 
     if TYPE_CHECKING:
 
@@ -40,6 +49,8 @@ class Edge:
         self.parent = parent
         self.index = index
         self.suspends = True
+        self.strict = False
+        self.weaver: Weaver | None = None
         for name in FOP_NAMES:
             setattr(self, name, _unlinked)
 
@@ -49,10 +60,21 @@ class Edge:
 
     def bind(self, *, strict: bool) -> None:
         """Bind every fop.  All edges below must have been linked before."""
-        self.suspends = self.translator.suspends
+        self.strict = strict
+        self.suspends = self.translator.suspends or (self.weaver is not None and self.weaver.suspends)
         for fop in FOPS.values():
             method = find(self.translator, fop)
+            if self.weaver is not None:
+                method = self.weaver.weave(fop, method)
             setattr(self, fop.name, checked(fop, method, self) if strict else method)
+
+    def rebind(self) -> None:
+        """Bind this edge and, since they may reach past their child, all edges of the graph above it."""
+        graph = getattr(self.translator, "graph", None)
+        if graph is not None and graph.started:
+            graph.relink()
+        else:
+            self.bind(strict=self.strict)
 
     def __repr__(self) -> str:
         return f"<Edge to {self.translator!r}>"
@@ -62,11 +84,15 @@ def find(translator: Translator, fop: Fop) -> Method:
     """The method that answers `fop` at or below `translator`."""
     while True:
         if translator.intercepts(fop.name):
-            method = getattr(translator, fop.name, None)
-            return method if method is not None else _around(translator, fop)
+            own: Method | None = getattr(translator, fop.name, None)
+            return own if own is not None else _around(translator, fop)
         if len(translator.children) != 1:
             return _refused(translator, fop)
-        translator = translator.children[0].translator
+        edge = translator.children[0]
+        if edge.weaver is not None:
+            woven: Method = getattr(edge, fop.name)
+            return woven
+        translator = edge.translator
 
 
 def _around(translator: Translator, fop: Fop) -> Method:

@@ -12,11 +12,11 @@ from fusemux.graph.debug.delay_gen import DelayGen
 from fusemux.graph.debug.error_gen import ErrorGen
 from fusemux.graph.debug.trace import Trace
 from fusemux.graph.framework.errors import FopError, OptionError
+from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.linking import Edge
 from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.translator import Translator
 from fusemux.graph.framework.types import Frame, StatVfs
-from fusemux.graph.framework.inode import Inode
 
 SPACE = StatVfs(4096, 4096, 10, 5, 5, 100, 50, 50)
 ROOT = Inode(bytes(15) + b"\x01", 0o040000)
