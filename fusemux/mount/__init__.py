@@ -1,0 +1,1 @@
+"""mount.fusemux: the helper of mount(8)."""
