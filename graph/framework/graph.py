@@ -132,6 +132,8 @@ class Graph:
         for edge in self._edges:
             edge.bind(strict=self.process.strict)
         self.top.bind(strict=self.process.strict)
+        for translator in self.translators.values():
+            translator.linked()
 
     async def stop(self) -> None:
         """No more fops will come: finish what is delayed, then finalise parents first."""

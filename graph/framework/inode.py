@@ -85,6 +85,18 @@ class InodeTable:
             inode.type = type
         return inode
 
+    def learn(self, gfid: bytes, type: int) -> Inode:
+        """The `Inode` of `gfid` for a translator that has just seen it in an answer; nobody needs to refer to it yet.
+
+        What is new goes to the unused ones, where it is kept until it is old; `link` finds it there, its slots filled.
+        """
+        inode = self.active.get(gfid) or self.unused.get(gfid)
+        if inode is None:
+            inode = self.unused[gfid] = Inode(gfid, type, self.inode_slots)
+            if len(self.unused) > self.limit:
+                self._trim()
+        return inode
+
     def fd(self, inode: Inode, flags: int, pid: int = 0) -> Fd:
         """A new `Fd` that keeps `inode` in memory until `closed`."""
         inode.nopen += 1
@@ -107,6 +119,10 @@ class InodeTable:
         if self.active.pop(inode.gfid, None) is None:
             return
         self.unused[inode.gfid] = inode
+        if len(self.unused) > self.limit:
+            self._trim()
+
+    def _trim(self) -> None:
         while len(self.unused) > self.limit:
             _, oldest = self.unused.popitem(last=False)
             if self.on_forget is not None:

@@ -81,6 +81,9 @@ class Translator:
         """Whether a fop through this subtree may ever really wait (pool, network, delay); asked at linking."""
         return any(edge.suspends for edge in self.children)
 
+    def linked(self) -> None:
+        """The edges of the graph were bound (again): whether the children suspend may have changed."""
+
     async def init(self) -> None:
         """Acquire what is needed; all children are initialised.  Raises FusemuxError."""
 
