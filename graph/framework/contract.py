@@ -4,14 +4,17 @@ The caller must pass what the table says; the callee must return the reply type 
 with an errno.  A violation is a bug in a translator, so it raises AssertionError, which names the edge.
 Cancellation must pass through: a callee that returns a reply after its scope was cancelled has swallowed it
 only if it never reached a checkpoint again, which cannot be seen from here; what can be seen, a translator that turns
-`trio.Cancelled` into something else, is.
+`trio.Cancelled` into a `FopError`, is.
 """
 
 from __future__ import annotations
 
 import errno as errno_names
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+import trio
 
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.fops import Fop, Kind, Reply
@@ -66,6 +69,27 @@ _REPLY: dict[Reply, Callable[[Any], bool]] = {
     Reply.CHECKSUM: lambda v: isinstance(v, tuple) and len(v) == 2,
 }
 
+# Flags that the fop table knows; others must be refused by the bridge before they enter the graph.
+_FLAGS: dict[tuple[str, str], Callable[[Any], bool]] = {
+    ("rename", "flags"): lambda v: v in (0, 1, 2),
+    ("setxattr", "flags"): lambda v: v in (0, os.XATTR_CREATE, os.XATTR_REPLACE),
+    ("seek", "whence"): lambda v: v in (os.SEEK_DATA, os.SEEK_HOLE),
+    ("copy_file_range", "flags"): lambda v: v == 0,
+}
+
+
+def _fits(fop: str, args: tuple[Any, ...], reply: Any) -> bool:
+    """Whether a reply keeps the bounds that the call set."""
+    match fop:
+        case "readv":
+            return bool(len(reply) <= args[2])
+        case "writev":
+            return bool(reply == len(args[2]))
+        case "readdir":
+            return len(reply) <= args[2] and not any(entry.name in (b".", b"..") for entry in reply)
+        case _:
+            return True
+
 
 def checked(fop: Fop, method: Callable[..., Awaitable[Any]], edge: Edge) -> Callable[..., Awaitable[Any]]:
     """`method` with the contract of `fop` checked on both sides of `edge`."""
@@ -79,6 +103,8 @@ def checked(fop: Fop, method: Callable[..., Awaitable[Any]], edge: Edge) -> Call
         assert isinstance(args[0], Frame), f"{where}: no Frame but {args[0]!r}"
         for arg, value in zip(fop.args, args[1:], strict=False):
             assert _ARGUMENT[arg.kind](value), f"{where}: {arg.name}={value!r} is no {arg.kind.value}"
+            known = _FLAGS.get((fop.name, arg.name))
+            assert known is None or known(value), f"{where}: {arg.name}={value!r} has unknown flags"
         xdata = args[expected] if len(args) > expected else None
         assert xdata is None or isinstance(xdata, Mapping), f"{where}: xdata is {type(xdata).__name__}"
         before = None if xdata is None else dict(xdata)
@@ -86,10 +112,12 @@ def checked(fop: Fop, method: Callable[..., Awaitable[Any]], edge: Edge) -> Call
             reply = await method(*args)
         except FopError as error:
             assert error.errno in errno_names.errorcode, f"{where}: unknown errno {error.errno!r}"
+            assert not isinstance(error.__context__, trio.Cancelled), f"{where}: turned a cancellation into {error!r}"
             raise
         finally:
             assert xdata is None or dict(xdata) == before, f"{where}: xdata was changed below"
         assert _REPLY[fop.reply](reply), f"{where}: replied {reply!r}, not {fop.reply.value}"
+        assert _fits(fop.name, args, reply), f"{where}: replied {reply!r}, more or less than was asked for"
         return reply
 
     return check

@@ -122,6 +122,8 @@ class Graph:
         except BaseException:
             for translator in reversed(begun):
                 await translator.fini()
+            for translator in self.translators.values():
+                self.process.withdraw(translator)
             raise
         self.relink()
         self.started = True
@@ -145,6 +147,7 @@ class Graph:
             await translator.drain()
         for translator in reversed(self.translators.values()):
             await translator.fini()
+            self.process.withdraw(translator)
 
     def reconfigure(self, sections: Sequence[Section]) -> None:
         """Give new option values to the running translators; all of them, or none.

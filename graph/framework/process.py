@@ -10,6 +10,7 @@ in 2016 an option thus never reached the threads it was for.
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,14 +42,15 @@ class AttachedBrick(Protocol):
 class Process:
     """Shared by every graph of this process.  Enter it as an async context; background tasks end with it."""
 
-    def __init__(self, *, strict: bool = False, pool_threads: int = 8, seed: int | None = None) -> None:
-        self.strict = strict
+    def __init__(self, *, strict: bool | None = None, pool_threads: int = 8, seed: int | None = None) -> None:
+        """`strict` None: as the environment says (FUSEMUX_STRICT=1), which reaches processes that tests start."""
+        self.strict = os.environ.get("FUSEMUX_STRICT", "0") not in ("", "0") if strict is None else strict
         self.bricks: dict[str, AttachedBrick] = {}
         self.random = random.Random(seed) if seed is not None else random.SystemRandom()
         self._bits = random.Random(self.random.getrandbits(128))
         self._gfid_prefix = 0
         self._gfid_uses = 0
-        self._requests: dict[str, dict[str, Any]] = {}
+        self._requests: dict[str, dict[Translator, Any]] = {}
         self._own_pool_threads = pool_threads
         self._appliers: dict[str, Callable[[], None]] = {}
         self._nursery: trio.Nursery | None = None
@@ -71,6 +73,11 @@ class Process:
         self._nursery.cancel_scope.cancel()
         try:
             return await self._nursery_manager.__aexit__(*exc)
+        except BaseExceptionGroup as group:
+            # Background tasks contain their errors, so what the nursery wrapped is what left the body: let it through bare.
+            if list(group.exceptions) == [exc[1]]:
+                return False
+            raise
         finally:
             self._nursery = None
             self.pool.close()
@@ -111,10 +118,16 @@ class Process:
         if setting not in self._appliers:
             raise KeyError(f"no process-wide setting {setting!r}")
         asked = self._requests.setdefault(setting, {})
-        asked.pop(who.name, None)
+        asked.pop(who, None)
         if value is not None:
-            asked[who.name] = value
+            asked[who] = value
         self._appliers[setting]()
+
+    def withdraw(self, who: Translator) -> None:
+        """`who` has ended: nothing it asked for counts any more.  The graph calls this when it stops."""
+        for setting, asked in self._requests.items():
+            if asked.pop(who, None) is not None:
+                self._appliers[setting]()
 
     def _apply_pool_threads(self) -> None:
         asked = self._requests.get("pool-threads", {}).values()

@@ -31,6 +31,7 @@ ALIASES = {
 }
 
 _HOUSES = ("fusemux.graph", "fusemux.bricks")
+_GROUP = "fusemux.translators"
 
 
 def _off(option: str, default: str = "off") -> Callable[[Mapping[str, str]], bool]:
@@ -92,7 +93,7 @@ def _import(type_: str) -> type[Translator] | None:
 def _entry_point(type_: str) -> type[Translator] | None:
     from importlib.metadata import entry_points
 
-    for point in entry_points(group="fusemux.translators", name=type_):
+    for point in entry_points(group=_GROUP, name=type_):
         loaded = point.load()
         if isinstance(loaded, type) and issubclass(loaded, Translator):
             return loaded
@@ -138,4 +139,7 @@ def known_types() -> list[str]:
 
 def suggestion(type_: str) -> str:
     """How to go on when `type_` is unknown."""
-    return nearest(type_, [*known_types(), *ALIASES, *TRANSPARENT])
+    from importlib.metadata import entry_points
+
+    foreign = [point.name for point in entry_points(group=_GROUP)]
+    return nearest(type_, [*known_types(), *foreign, *ALIASES, *TRANSPARENT])

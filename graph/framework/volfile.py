@@ -5,7 +5,8 @@
 
 Words are runs of characters other than blanks, quotes and backslashes, or "quoted" with \\-escapes; the five keywords
 are case-insensitive; `#` starts a comment.  Volumes are defined before they are used, so the last one is the
-top.  A repeated option overrides (with a warning).  GlusterFS runs text in `backticks` through a shell: refused here.
+top.  A repeated option overrides (with a warning).  GlusterFS runs text in `backticks` through a shell, quoted or not: it is
+refused here, and never written.
 
 Source: GlusterFS `libglusterfs/src/graph.l`, `graph.y`.  Pure: no file is opened here.
 """
@@ -23,6 +24,7 @@ from fusemux.graph.framework.options import nearest
 __all__ = ["Section", "VolfileError", "parse", "write"]
 
 KEYWORDS = ("volume", "type", "option", "subvolumes", "end-volume")
+_BACKTICKS = "backticks would run a command and are refused; write the value itself"
 _TYPE = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _TOKEN = re.compile(
     r"""[\s]+ | \#[^\n]* | "(?P<quoted>(?:\\.|[^"\\\n])*)" | (?P<tick>`) | (?P<word>[^\s\\"`\#][^\s\\"]*) | (?P<bad>.)""",
@@ -66,18 +68,17 @@ def _tokens(text: str, source: str) -> Iterable[_Token]:
     line = 1
     for match in _TOKEN.finditer(text):
         if match["tick"]:
-            raise VolfileError(source, line, "backticks would run a command and are refused; write the value itself")
+            raise VolfileError(source, line, _BACKTICKS)
         if match["bad"]:
             hint = "a quoted word must end on its line" if match["bad"] == '"' else "quote the word"
             raise VolfileError(source, line, f"unexpected {match['bad']!r}; {hint}")
+        word = match["word"]
         if match["quoted"] is not None:
-            yield _Token(re.sub(r"\\(.)", r"\1", match["quoted"]), line, True)
-        elif match["word"] is not None:
-            if "`" in match["word"]:
-                raise VolfileError(
-                    source, line, "backticks would run a command and are refused; write the value itself"
-                )
-            yield _Token(match["word"], line, False)
+            word = re.sub(r"\\(.)", r"\1", match["quoted"])
+        if word is not None:
+            if "`" in word:
+                raise VolfileError(source, line, _BACKTICKS)
+            yield _Token(word, line, match["quoted"] is not None)
         line += match[0].count("\n")
 
 
@@ -180,8 +181,8 @@ def _quoted(word: str) -> str:
     plain = word and not re.search(r'[\s\\"`]|^#', word) and word.lower() not in KEYWORDS
     if plain:
         return word
-    if "\n" in word:
-        raise FusemuxError(f"{word!r} cannot stand in a volfile: it holds a line break")
+    if "\n" in word or "`" in word:
+        raise FusemuxError(f"{word!r} cannot stand in a volfile: it holds a line break or a backtick")
     return '"' + re.sub(r'(["\\])', r"\\\1", word) + '"'
 
 
