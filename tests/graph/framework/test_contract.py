@@ -72,7 +72,7 @@ BROKEN_BY_CALLEE = [
     (iatt(b"short"), "stat", (INODE,), "not Iatt"),
     ("text", "readv", (FD, 4096, 0), "not bytes-like"),
     (b"four", "readv", (FD, 3, 0), "more or less than was asked for"),
-    (2, "writev", (FD, b"abc", 0), "more or less than was asked for"),
+    (4, "writev", (FD, b"abc", 0), "more or less than was asked for"),
     (-1, "writev", (FD, b"abc", 0), "not int"),
     ([entry(b"a"), entry(b"b")], "readdir", (FD, 1, 0, False), "more or less than was asked for"),
     ([entry(b".")], "readdir", (FD, 10, 0, False), "more or less than was asked for"),
