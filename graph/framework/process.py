@@ -31,12 +31,23 @@ class AttachedBrick(Protocol):
 
     path: str
     up: bool
-    edge: Edge  # to the top of the brick's own graph
+    session: object  # a new one each time the brick comes up: open files do not outlive it
+
+    @property
+    def edge(self) -> Edge:
+        """To the top of the brick's own graph; only while it is up."""
+
+    @property
+    def fd_slots(self) -> int:
+        """How many slots the brick's graph wants in its open files."""
 
     def watch(self, listener: Callable[[bool], None]) -> None:
         """Call `listener(up)` whenever the brick comes up or goes down."""
 
     def unwatch(self, listener: Callable[[bool], None]) -> None: ...
+
+    def fail(self, call: str, error: Exception) -> None:
+        """`call` raised what no fop may raise: the brick goes down."""
 
 
 class Process:
@@ -46,6 +57,7 @@ class Process:
         """`strict` None: as the environment says (FUSEMUX_STRICT=1), which reaches processes that tests start."""
         self.strict = os.environ.get("FUSEMUX_STRICT", "0") not in ("", "0") if strict is None else strict
         self.bricks: dict[str, AttachedBrick] = {}
+        self._expecting: dict[str, list[Callable[[], None]]] = {}
         self.random = random.Random(seed) if seed is not None else random.SystemRandom()
         self._bits = random.Random(self.random.getrandbits(128))
         self._gfid_prefix = 0
@@ -92,6 +104,34 @@ class Process:
         scope = trio.CancelScope()
         self._nursery.start_soon(_contained, scope, task, args, name=name or repr(task))
         return scope
+
+    # -- bricks ----------------------------------------------------------------------------------------------
+
+    def attach_brick(self, brick: AttachedBrick) -> None:
+        """`brick` is served from here now."""
+        self.bricks[brick.path] = brick
+        self.brick_changed(brick.path)
+
+    def detach_brick(self, brick: AttachedBrick) -> None:
+        if self.bricks.get(brick.path) is brick:
+            del self.bricks[brick.path]
+            self.brick_changed(brick.path)
+
+    def expect_brick(self, path: str, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever the brick at `path`, there or not yet, is attached, comes up, goes down, is detached."""
+        self._expecting.setdefault(path, []).append(listener)
+
+    def unexpect_brick(self, path: str, listener: Callable[[], None]) -> None:
+        listeners = self._expecting.get(path, [])
+        if listener in listeners:
+            listeners.remove(listener)
+        if not listeners:
+            self._expecting.pop(path, None)
+
+    def brick_changed(self, path: str) -> None:
+        """Tell those who expect the brick at `path`."""
+        for listener in list(self._expecting.get(path, ())):
+            listener()
 
     # -- gfids -----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,65 @@
+"""Make a directory a brick of a volume, or say why it cannot be one."""
+
+from __future__ import annotations
+
+import os
+import stat
+import uuid
+
+from fusemux.bricks.storage.posix import layout
+from fusemux.graph.framework.errors import FusemuxError
+
+__all__ = ["prepare"]
+
+
+def prepare(path: str, volume_id: str, *, force: bool = False) -> None:
+    """`path` becomes a brick of volume `volume_id`: its xattrs, `.glusterfs`, all of GlusterFS's format.
+
+    The directory is made when it is missing (not its parents).  A brick of this volume stays as it is.  Refused
+    are a brick of another volume, a directory inside a brick, and, without `force`, a directory that holds
+    anything.  Raises FusemuxError.
+    """
+    wanted = uuid.UUID(volume_id)
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise FusemuxError(f"brick {path}: cannot be made: {error.strerror}") from None
+    if not stat.S_ISDIR(os.stat(path).st_mode):
+        raise FusemuxError(f"brick {path} is not a directory")
+    try:
+        found = layout.volume_of(path)
+        if found is None:
+            _refuse_foreign(path, force)
+            _refuse_nested(path)
+            os.setxattr(path, layout.VOLUME_ID, wanted.bytes)
+    except OSError as error:
+        raise FusemuxError(f"brick {path}: its file system keeps no trusted.* attributes ({error.strerror})") from None
+    if found is not None and found != wanted:
+        raise FusemuxError(
+            f"brick {path} belongs to volume {found}, not to {wanted}; delete that volume first, or give another directory"
+        )
+    layout.lay_out(path)
+
+
+def _refuse_foreign(path: str, force: bool) -> None:
+    names = [name for name in os.listdir(path) if name != "lost+found"]
+    if names and not force:
+        raise FusemuxError(
+            f"brick {path} is not empty (it holds {sorted(names)[0]!r}); give an empty directory, or force to take what is there"
+        )
+
+
+def _refuse_nested(path: str) -> None:
+    above = os.path.dirname(os.path.realpath(path))
+    while True:
+        volume = layout.volume_of(above)
+        if volume is not None:
+            raise FusemuxError(
+                f"brick {path} lies inside {above}, a brick of volume {volume}; give a directory outside of it"
+            )
+        parent = os.path.dirname(above)
+        if parent == above:
+            return
+        above = parent

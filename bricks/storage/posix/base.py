@@ -1,0 +1,361 @@
+"""What all fops of a brick's store share: addressing objects by gfid, attributes, time stamps.
+
+`Store` is plain synchronous code: every method makes system calls and returns; errors are `OSError`s (or `FopError`s
+where no system call failed).  The translator decides in which thread it runs.
+
+State is bounded by what is in use: `dirs`, the directories lately used (see directories.py), and `opened`, the files
+that are open.  Everything else is found on the disk: an object by its handle, a name by its directory's
+descriptor.  No path ever contains a user's name, so neither PATH_MAX nor a rename above can hurt.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from time import time_ns
+
+from fusemux.bricks.storage.posix import mdata
+from fusemux.bricks.storage.posix.directories import DirHandle, DirHandles
+from fusemux.bricks.storage.posix.handle import DOT_GLUSTERFS, parse_link, path_of
+from fusemux.bricks.storage.posix.mdata import Times
+from fusemux.bricks.storage.posix.syscalls import Dirent, XattrsByPath, xattrs_at
+from fusemux.graph.framework.errors import FopError
+from fusemux.graph.framework.inode import Fd, Inode
+from fusemux.graph.framework.types import ROOT_GFID, Frame, Iatt, Xdata, gfid_text
+
+__all__ = ["DirStream", "OpenFile", "StoreBase", "stale"]
+
+_new = tuple.__new__
+_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_DEFAULT_ACL = "system.posix_acl_default"
+
+
+class OpenFile:
+    """A file that is open, once for all that opened it: offsets are always explicit, so one descriptor is enough."""
+
+    __slots__ = ("fd", "gfid", "ino", "nameless", "refs", "setid", "times")
+
+    def __init__(self, gfid: bytes, fd: int, ino: int, times: Times | None, *, setid: bool = False) -> None:
+        self.gfid = gfid
+        self.fd = fd
+        self.ino = ino  # on the backing store
+        self.times = times
+        self.setid = setid  # whether set-user-ID or set-group-ID are on: writing must clear them
+        self.refs = 1
+        self.nameless = False  # the last name is gone, its handle lies in .glusterfs/unlink
+
+
+class DirStream:
+    """A directory opened for reading: a descriptor of its own, because it has a position."""
+
+    __slots__ = ("ahead", "fd", "gfid", "offset")
+
+    def __init__(self, gfid: bytes, fd: int) -> None:
+        self.gfid = gfid
+        self.fd = fd
+        self.offset = 0  # what the next entry comes after
+        self.ahead: list[Dirent] = []  # reversed
+
+
+def stale(gfid: bytes, why: str = "has no handle on this brick") -> FopError:
+    return FopError(errno.ESTALE, f"{gfid_text(gfid)} {why}")
+
+
+class StoreBase:
+    def __init__(self, path: str, handles: DirHandles, *, fd_slot: int = 0, threads: bool = False) -> None:
+        self.path = path
+        self.slot = fd_slot
+        self.handles = handles
+        self.dirs: dict[bytes, DirHandle] = {}
+        self.opened: dict[bytes, OpenFile] = {}
+        self.streams: set[DirStream] = set()
+        self.uid, self.gid = os.geteuid(), os.getegid()
+        self.xattrs = XattrsByPath() if threads else xattrs_at()
+        self.GFID = b"trusted.gfid"
+        self.MDATA = b"trusted.glusterfs.mdata"
+        self.GFID2PATH = b"trusted.gfid2path."
+        self.ctime = True
+        self.gfid2path = True
+        self.threads = threads
+        self.gl = -1  # .glusterfs
+        self.shares = 1  # bricks of this volume on the same backing file system
+        self.reserve: tuple[str, float] = ("percent", 1.0)
+        self.max_links = 100
+        self.fips = True
+        self.room = 0  # bytes that may be stored before free space is looked at again
+
+    def begin(self) -> None:
+        """Open the brick, whose directory was checked."""
+        root = os.open(self.path, _DIR)
+        self.gl = os.open(DOT_GLUSTERFS, _DIR, dir_fd=root)
+        self.base = os.path.join(os.path.abspath(self.path), ".glusterfs", "")
+        self.root = DirHandle(self.dirs, ROOT_GFID, root, gfid_text(ROOT_GFID).encode() + b"/", self._times_fd(root))
+        self.dirs[ROOT_GFID] = self.root
+        self.blksize = os.fstat(root).st_blksize
+
+    def end(self) -> None:
+        """Close everything, the users' files included.  Never raises."""
+        self.handles.leave(self.dirs)
+        for directory in list(self.dirs.values()):
+            directory.close()
+        self.dirs.clear()
+        for file in list(self.opened.values()):
+            self._close(file)
+        for stream in self.streams:
+            os.close(stream.fd)
+            stream.fd = -1
+        self.streams.clear()
+        if self.gl >= 0:
+            os.close(self.gl)
+            self.gl = -1
+
+    # -- finding objects -------------------------------------------------------------------------------------
+
+    def dir(self, gfid: bytes) -> DirHandle:
+        """The directory `gfid`.  Raises ESTALE when there is none."""
+        found = self.dirs.get(gfid)
+        if found is not None:
+            found.used = True
+            return found
+        return self._open_dir(gfid)
+
+    def _open_dir(self, gfid: bytes) -> DirHandle:
+        """Follow the handles' texts up to a directory that is open, then open downwards.
+
+        The kernel would follow them itself, but only forty of them.
+        """
+        missing: list[tuple[bytes, bytes]] = []
+        at = gfid
+        while at not in self.dirs:
+            try:
+                parsed = parse_link(os.readlink(os.fsencode(path_of(at)), dir_fd=self.gl))
+            except (FileNotFoundError, NotADirectoryError):
+                raise stale(gfid) from None
+            except OSError as error:
+                if error.errno == errno.EINVAL:
+                    raise FopError(errno.ENOTDIR, f"{gfid_text(at)} is no directory") from None
+                raise
+            if parsed is None:
+                raise FopError(errno.ENOTDIR, f"{gfid_text(at)} is no directory")
+            missing.append((at, parsed[1]))
+            at = parsed[0]
+            if len(missing) > 100_000 or at == gfid:
+                raise FopError(errno.ELOOP, f"the handles of {gfid_text(gfid)} run in a circle")
+        below = self.dirs[at]
+        for at, name in reversed(missing):
+            below = self._enter(at, below, name)
+        return below
+
+    def _enter(self, gfid: bytes, parent: DirHandle, name: bytes) -> DirHandle:
+        try:
+            fd = os.open(name, _DIR | os.O_NOFOLLOW, dir_fd=parent.fd)
+        except (FileNotFoundError, NotADirectoryError):
+            raise stale(gfid, "has a handle that leads nowhere") from None
+        return self._adopt(gfid, fd)
+
+    def _adopt(self, gfid: bytes, fd: int) -> DirHandle:
+        """Make the open directory `fd` known as `gfid`; it must be that."""
+        try:
+            if os.getxattr(fd, self.GFID) != gfid:
+                raise stale(gfid, "has a handle that leads to another directory")
+            times = self._times_fd(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return self.keep_dir(gfid, fd, times)
+
+    def keep_dir(self, gfid: bytes, fd: int, times: Times | None) -> DirHandle:
+        directory = DirHandle(self.dirs, gfid, fd, gfid_text(gfid).encode() + b"/", times)
+        self.dirs[gfid] = directory
+        self.handles.add(directory)
+        return directory
+
+    def drop_dir(self, gfid: bytes) -> None:
+        self.dirs.pop(gfid, None)
+
+    def learn(self, directory: DirHandle) -> None:
+        """Find out what new entries of `directory` inherit; asked again after its mode, group or ACL has changed."""
+        st = os.fstat(directory.fd)
+        directory.group = st.st_gid if st.st_mode & stat.S_ISGID else None
+        directory.acl = self.get_xattr(directory.fd, _DEFAULT_ACL) is not None
+
+    def handle_path(self, gfid: bytes) -> str:
+        """The absolute path of a handle."""
+        return self.base + path_of(gfid)
+
+    def where(self, target: Inode | Fd) -> int | str:
+        """What `os` functions that take a path or a descriptor may use for `target`.
+
+        Paths must be used with follow_symlinks=False.
+        """
+        if isinstance(target, Fd):
+            handle = target.ctx[self.slot]
+            if handle is None:
+                raise FopError(errno.EBADF, "the file is not open on this brick")
+            fd: int = handle.fd
+            return fd
+        gfid = target.gfid
+        file = self.opened.get(gfid)
+        if file is not None:
+            return file.fd
+        if gfid in self.dirs or target.type == stat.S_IFDIR:
+            return self.dir(gfid).fd
+        path = self.handle_path(gfid)
+        return path if target.type else self._unknown(gfid, path)
+
+    def _unknown(self, gfid: bytes, path: str) -> int | str:
+        """`where` when the type is not known: a directory's handle is a symbolic link without a gfid of its own."""
+        try:
+            if stat.S_ISLNK(os.lstat(path).st_mode) and self.get_xattr(path, self.GFID) is None:
+                return self.dir(gfid).fd
+        except FileNotFoundError:
+            raise stale(gfid) from None
+        return path
+
+    # -- attributes ------------------------------------------------------------------------------------------
+
+    def get_xattr(self, where: int | str, name: bytes | str) -> bytes | None:
+        """The raw value, None when absent."""
+        try:
+            if isinstance(where, int):
+                return os.getxattr(where, name)
+            return os.getxattr(where, name, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+                return None
+            raise
+
+    def set_xattr(self, where: int | str, name: bytes | str, value: bytes, flags: int = 0) -> None:
+        if isinstance(where, int):
+            os.setxattr(where, name, value, flags)
+        else:
+            os.setxattr(where, name, value, flags, follow_symlinks=False)
+
+    def _times_fd(self, fd: int) -> Times | None:
+        value = self.get_xattr(fd, self.MDATA)
+        return None if value is None else mdata.unpack(value)
+
+    def times_of(self, where: int | str, gfid: bytes) -> Times | None:
+        """The recorded times of an object, from memory where it is known."""
+        known = self.opened.get(gfid) or self.dirs.get(gfid)
+        if known is not None:
+            return known.times
+        value = self.get_xattr(where, self.MDATA)
+        return None if value is None else mdata.unpack(value)
+
+    def times_at(self, dirfd: int, name: bytes, gfid: bytes) -> Times | None:
+        """The recorded times of the object `gfid`, which is at `name`."""
+        known = self.opened.get(gfid) or self.dirs.get(gfid)
+        if known is not None:
+            return known.times
+        value = self.xattrs.get(dirfd, name, self.MDATA)
+        return None if value is None else mdata.unpack(value)
+
+    def stat_of(self, where: int | str) -> os.stat_result:
+        return os.fstat(where) if isinstance(where, int) else os.lstat(where)
+
+    def iatt(self, gfid: bytes, st: os.stat_result, times: Times | None, xdata: Xdata = None) -> Iatt:
+        """The answer for an object: one link less than on the disk (the handle), its recorded times if it has any."""
+        mode = st.st_mode
+        if times is None or not self.ctime:
+            times = (st.st_ctime_ns, st.st_mtime_ns, st.st_atime_ns)
+        nlink = st.st_nlink
+        return _new(Iatt, (
+            gfid, mode, nlink if mode & 0o170000 == 0o040000 else nlink - 1, st.st_uid, st.st_gid, st.st_rdev,
+            st.st_size, st.st_blocks, st.st_blksize, times[2], times[1], times[0], xdata,
+        ))  # fmt: skip
+
+    def gone(self, gfid: bytes, error: OSError) -> FopError:
+        """What a failed access by handle means."""
+        return stale(gfid) if error.errno == errno.ENOENT else FopError(error.errno or errno.EIO)
+
+    # -- time stamps -----------------------------------------------------------------------------------------
+
+    def stamp_dir(self, directory: DirHandle, now: int) -> None:
+        """An entry of `directory` changed at `now` (0: the backing store has noted it itself)."""
+        times = directory.times
+        if times is None:
+            if not now:
+                return
+            st = os.fstat(directory.fd)
+            times = (0, 0, st.st_atime_ns)
+        elif not now:
+            now = time_ns()
+        times = (mdata.newer(times[0], now), mdata.newer(times[1], now), times[2])
+        directory.times = times
+        self._record(directory.fd, times)
+
+    def _record(self, fd: int, times: Times) -> None:
+        """Times are the last step of an operation that has succeeded: a full disk must not make it fail."""
+        try:
+            os.setxattr(fd, self.MDATA, mdata.pack(*times))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+
+    def stamp_file(self, file: OpenFile, now: int, *, modified: bool) -> None:
+        """An open file's contents (`modified`) or attributes changed at `now`."""
+        times = file.times
+        if times is None:
+            if not now:
+                return
+            st = os.fstat(file.fd)
+            times = (0, 0 if modified else st.st_mtime_ns, st.st_atime_ns)
+        elif not now:
+            now = time_ns()
+        ctime, mtime, atime = times
+        ctime = mdata.newer(ctime, now)
+        if modified:
+            mtime = mdata.newer(mtime, now)
+        file.times = times = (ctime, mtime, atime)
+        self._record(file.fd, times)
+
+    def stamp(self, where: int | str, gfid: bytes, now: int, *, modified: bool = False) -> Times | None:
+        """The attributes (or, with `modified`, the contents) of any object changed at `now`; its times after that."""
+        times = self.times_of(where, gfid)
+        if times is None:
+            if not now:
+                return None
+            st = self.stat_of(where)
+            times = (0, 0 if modified else st.st_mtime_ns, st.st_atime_ns)
+        elif not now:
+            now = time_ns()
+        mtime = mdata.newer(times[1], now) if modified else times[1]
+        return self.put_times(where, gfid, (mdata.newer(times[0], now), mtime, times[2]))
+
+    def put_times(self, where: int | str, gfid: bytes, times: Times) -> Times:
+        self.set_xattr(where, self.MDATA, mdata.pack(*times))
+        known = self.opened.get(gfid) or self.dirs.get(gfid)
+        if known is not None:
+            known.times = times
+        return times
+
+    def _close(self, file: OpenFile) -> None:
+        """Give up the descriptor, and the file if it has no name any more."""
+        self.opened.pop(file.gfid, None)
+        fd, file.fd = file.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    # -- space -----------------------------------------------------------------------------------------------
+
+    def spend(self, frame: Frame, size: int) -> None:
+        """`size` bytes are about to be stored.  Raises ENOSPC when they would eat into the reserve.
+
+        The disk is only asked when a quarter of what was free then has been stored (at most 16 MiB).
+        """
+        self.room -= size
+        if self.room < 0:
+            self._measure(frame)
+
+    def _measure(self, frame: Frame) -> None:
+        vfs = os.fstatvfs(self.root.fd)
+        free = (vfs.f_bavail - self.reserved_blocks(vfs)) * vfs.f_frsize
+        self.room = min(max(free, 0) // 4, 16 << 20)
+        if free <= 0 and self.reserve[1] and frame.pid >= 0:
+            raise FopError(errno.ENOSPC, f"{self.path}: only the reserve is left (option reserve)")
+
+    def reserved_blocks(self, vfs: os.statvfs_result) -> int:
+        kind, amount = self.reserve
+        return int(vfs.f_blocks * amount / 100) if kind == "percent" else int(amount) // vfs.f_frsize

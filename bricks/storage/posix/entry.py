@@ -1,0 +1,267 @@
+"""Making names: create, mknod, mkdir, symlink, link, and files without a name.
+
+Order, for the sake of crashes: the object, its gfid, its handle, then all else (see lookup.py).  When a step fails
+what was made before is taken back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+from fusemux.bricks.storage.posix import mdata
+from fusemux.bricks.storage.posix.base import OpenFile, stale
+from fusemux.bricks.storage.posix.directories import DirHandle
+from fusemux.bricks.storage.posix.handle import path_of, path_record, unlink_path
+from fusemux.bricks.storage.posix.lookup import LookupFops
+from fusemux.bricks.storage.posix.mdata import Times
+from fusemux.graph.framework.errors import FopError
+from fusemux.graph.framework.inode import Fd, Inode
+from fusemux.graph.framework.types import Frame, Iatt, Xdata, gfid_text
+
+__all__ = ["EntryFops"]
+
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMESPACES = (b"trusted.", b"user.", b"security.", b"system.")
+_BLOCK = 4096  # what a new object is taken to need
+
+
+class EntryFops(LookupFops):
+    def create(
+        self, frame: Frame, parent: Inode, name: bytes, flags: int, mode: int, gfid: bytes, fd: Fd, xdata: Xdata = None
+    ) -> Iatt:
+        directory = self.parent(parent, name)
+        self.spend(frame, _BLOCK)
+        new = os.open(name, _CREATE, self.permissions(directory, mode, frame), dir_fd=directory.fd)
+        try:
+            st, times = self._born(frame, directory, name, new, gfid, xdata)
+        except BaseException:
+            self._unmake(directory, name, gfid, new)
+            raise
+        self.stamp_dir(directory, frame.time_ns)
+        fd.ctx[self.slot] = self.opened[gfid] = OpenFile(gfid, new, st.st_ino, times, setid=mode & 0o6000 != 0)
+        return self.iatt(gfid, st, times)
+
+    def permissions(self, directory: DirHandle, mode: int, frame: Frame) -> int:
+        """The mode to create with: a default ACL stands in for the umask."""
+        if directory.acl is None:
+            self.learn(directory)
+        return mode & 0o7777 if directory.acl else mode & 0o7777 & ~frame.umask
+
+    def _born(
+        self, frame: Frame, directory: DirHandle, name: bytes, new: int, gfid: bytes, xdata: Xdata
+    ) -> tuple[os.stat_result, Times | None]:
+        """Make the empty regular file `new` an object of the brick."""
+        if frame.uid != self.uid or frame.gid != self.gid:
+            self.own(new, frame, directory)
+        os.setxattr(new, self.GFID, gfid)
+        self.link_handle(directory, name, gfid)
+        now = frame.time_ns
+        times = None
+        if now:
+            times = (now, now, now)
+            os.setxattr(new, self.MDATA, mdata.pack(now, now, now))
+        if self.gfid2path:
+            os.setxattr(new, *path_record(self.GFID2PATH, directory.slash, name))
+        if xdata is not None:
+            self.give(new, xdata)
+        return os.fstat(new), times
+
+    def own(self, where: int | str, frame: Frame, directory: DirHandle) -> None:
+        """Give a new object to the caller; its group to that of a set-group-ID directory."""
+        gid = frame.gid if directory.group is None else -1
+        if isinstance(where, int):
+            mode = os.fstat(where).st_mode
+            os.fchown(where, frame.uid, gid)
+        else:
+            mode = os.lstat(where).st_mode
+            os.lchown(where, frame.uid, gid)
+        if mode & 0o6000 and not stat.S_ISLNK(mode):
+            os.chmod(where, mode & 0o7777)  # chown has cleared these bits
+
+    def give(self, where: int | str, xdata: Xdata) -> None:
+        """Set the xattrs that came along with a create."""
+        for key, value in (xdata or {}).items():
+            if isinstance(value, bytes) and key.startswith(_NAMESPACES):
+                self.set_xattr(where, self.stored(key), value)
+
+    def _unmake(self, directory: DirHandle, name: bytes, gfid: bytes, fd: int = -1) -> None:
+        """A create failed half-way: remove the name, and the handle if it is of this object."""
+        try:
+            made = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+            try:
+                held = os.stat(path_of(gfid), dir_fd=self.gl, follow_symlinks=False)
+                if held.st_ino == made.st_ino:
+                    os.unlink(path_of(gfid), dir_fd=self.gl)
+            except FileNotFoundError:
+                pass
+            os.unlink(name, dir_fd=directory.fd)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def record_name(self, where: int | str, directory: DirHandle, name: bytes) -> None:
+        if self.gfid2path:
+            self.set_xattr(where, *path_record(self.GFID2PATH, directory.slash, name))
+
+    def erase_name(self, where: int | str, directory: DirHandle, name: bytes) -> None:
+        """Forget that a file has this name; that it was not recorded is legal."""
+        key, _ = path_record(self.GFID2PATH, directory.slash, name)
+        try:
+            if isinstance(where, int):
+                os.removexattr(where, key)
+            else:
+                os.removexattr(where, key, follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
+
+    # -- without opening -------------------------------------------------------------------------------------
+
+    def mknod(
+        self, frame: Frame, parent: Inode, name: bytes, mode: int, rdev: int, gfid: bytes, xdata: Xdata = None
+    ) -> Iatt:
+        directory = self.parent(parent, name)
+        self.spend(frame, _BLOCK)
+        if stat.S_IFMT(mode) in (stat.S_IFREG, 0):
+            if os.path.lexists(self.handle_path(gfid)):
+                return self._another_name(frame, directory, name, gfid)
+            new = os.open(name, _CREATE, self.permissions(directory, mode, frame), dir_fd=directory.fd)
+            try:
+                st, times = self._born(frame, directory, name, new, gfid, xdata)
+            except BaseException:
+                self._unmake(directory, name, gfid)
+                raise
+            finally:
+                os.close(new)
+            self.stamp_dir(directory, frame.time_ns)
+            return self.iatt(gfid, st, times)
+        mode = stat.S_IFMT(mode) | self.permissions(directory, mode, frame)
+        return self._make(frame, directory, name, gfid, xdata, lambda: os.mknod(name, mode, rdev, dir_fd=directory.fd))
+
+    def symlink(self, frame: Frame, parent: Inode, name: bytes, text: bytes, gfid: bytes, xdata: Xdata = None) -> Iatt:
+        directory = self.parent(parent, name)
+        self.spend(frame, _BLOCK)
+        if directory.acl is None:
+            self.learn(directory)
+        text = bytes(text)
+        return self._make(frame, directory, name, gfid, xdata, lambda: os.symlink(text, name, dir_fd=directory.fd))
+
+    def _make(
+        self, frame: Frame, directory: DirHandle, name: bytes, gfid: bytes, xdata: Xdata, make: Callable[[], None]
+    ) -> Iatt:
+        """Make an object that cannot be opened."""
+        make()
+        try:
+            here = os.fsdecode(b"/proc/self/fd/%d/%s" % (directory.fd, name))
+            if frame.uid != self.uid or frame.gid != self.gid:
+                self.own(here, frame, directory)
+            self.set_xattr(here, self.GFID, gfid)
+            self.link_handle(directory, name, gfid)
+            now = frame.time_ns
+            times = self.put_times(here, gfid, (now, now, now)) if now else None
+            self.record_name(here, directory, name)
+            self.give(here, xdata)
+            st = os.lstat(here)
+        except BaseException:
+            self._unmake(directory, name, gfid)
+            raise
+        self.stamp_dir(directory, frame.time_ns)
+        return self.iatt(gfid, st, times)
+
+    def mkdir(self, frame: Frame, parent: Inode, name: bytes, mode: int, gfid: bytes, xdata: Xdata = None) -> Iatt:
+        directory = self.parent(parent, name)
+        self.spend(frame, _BLOCK)
+        os.mkdir(name, self.permissions(directory, mode, frame), dir_fd=directory.fd)
+        new = -1
+        try:
+            new = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+            if mode & 0o1000:
+                os.fchmod(new, os.fstat(new).st_mode | 0o1000)
+            if frame.uid != self.uid or frame.gid != self.gid:
+                self.own(new, frame, directory)
+            os.setxattr(new, self.GFID, gfid)
+            self._claim(directory, name, gfid)
+            now = frame.time_ns
+            times = (now, now, now) if now else None
+            if now:
+                os.setxattr(new, self.MDATA, mdata.pack(now, now, now))
+            if xdata is not None:
+                self.give(new, xdata)
+            st = os.fstat(new)
+        except BaseException:
+            if new >= 0:
+                os.close(new)
+            os.rmdir(name, dir_fd=directory.fd)
+            raise
+        self.keep_dir(gfid, new, times)
+        self.stamp_dir(directory, frame.time_ns)
+        return self.iatt(gfid, st, times)
+
+    def _claim(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
+        """Make the handle of a new directory; one that leads nowhere (a crash in rmdir) gives way."""
+        self.drop_dir(gfid)
+        try:
+            self.link_directory(directory, name, gfid)
+        except FileExistsError:
+            try:
+                self.dir(gfid)
+            except FopError:
+                os.unlink(path_of(gfid), dir_fd=self.gl)
+                self.link_directory(directory, name, gfid)
+                return
+            raise FopError(
+                errno.EEXIST, f"{gfid_text(gfid)} is already associated with another directory than {name!r}"
+            ) from None
+
+    # -- links -----------------------------------------------------------------------------------------------
+
+    def link(self, frame: Frame, inode: Inode, parent: Inode, name: bytes, xdata: Xdata = None) -> Iatt:
+        return self._another_name(frame, self.parent(parent, name), name, inode.gfid)
+
+    def _another_name(self, frame: Frame, directory: DirHandle, name: bytes, gfid: bytes) -> Iatt:
+        file = self.opened.get(gfid)
+        nameless = file is not None and file.nameless
+        handle = unlink_path(gfid) if nameless else path_of(gfid)
+        try:
+            st = os.stat(handle, dir_fd=self.gl, follow_symlinks=False)
+        except FileNotFoundError:
+            raise stale(gfid) from None
+        if st.st_nlink > self.max_links:
+            raise FopError(errno.EMLINK, f"{gfid_text(gfid)} has {st.st_nlink - 1} names (option max-hardlinks)")
+        os.link(handle, name, src_dir_fd=self.gl, dst_dir_fd=directory.fd, follow_symlinks=False)
+        if file is not None and nameless:
+            self.link_handle(directory, name, gfid)
+            os.unlink(handle, dir_fd=self.gl)
+            file.nameless = False
+        where: int | str = file.fd if file is not None else self.handle_path(gfid)
+        self.record_name(where, directory, name)
+        times = self.stamp(where, gfid, frame.time_ns)
+        self.stamp_dir(directory, frame.time_ns)
+        return self.iatt(gfid, self.stat_of(where), times)
+
+    def tmpfile(
+        self, frame: Frame, parent: Inode, flags: int, mode: int, gfid: bytes, fd: Fd, xdata: Xdata = None
+    ) -> Iatt:
+        """A file without a name is kept like one whose last name was removed while it was open."""
+        directory = self.dir(parent.gfid)
+        self.spend(frame, _BLOCK)
+        new = os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, self.permissions(directory, mode, frame),
+                      dir_fd=directory.fd)  # fmt: skip
+        try:
+            if frame.uid != self.uid or frame.gid != self.gid:
+                self.own(new, frame, directory)
+            os.setxattr(new, self.GFID, gfid)
+            os.link(f"/proc/self/fd/{new}", unlink_path(gfid), dst_dir_fd=self.gl, follow_symlinks=True)
+            now = frame.time_ns
+            times = self.put_times(new, gfid, (now, now, now)) if now else None
+            self.give(new, xdata)
+            st = os.fstat(new)
+        except BaseException:
+            os.close(new)
+            raise
+        file = fd.ctx[self.slot] = self.opened[gfid] = OpenFile(gfid, new, st.st_ino, times, setid=mode & 0o6000 != 0)
+        file.nameless = True
+        return self.iatt(gfid, st, times)

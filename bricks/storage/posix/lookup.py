@@ -1,0 +1,190 @@
+"""Finding names, and mending what a crash in the middle of a create has left behind.
+
+A create makes the object, sets its gfid, links its handle, and then records everything else.  A crash in between leaves
+a name without a gfid, or without a handle; the next lookup completes it, the first only when the caller offers
+a gfid (`gfid-req` in xdata).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable
+from typing import Any
+
+from fusemux.bricks.storage.posix import mdata
+from fusemux.bricks.storage.posix.base import StoreBase, stale
+from fusemux.bricks.storage.posix.directories import DirHandle
+from fusemux.bricks.storage.posix.handle import DOT_GLUSTERFS, folder_of, link_text, path_of
+from fusemux.graph.framework.errors import FopError
+from fusemux.graph.framework.inode import Fd, Inode
+from fusemux.graph.framework.types import ROOT_GFID, Frame, Iatt, Xdata, gfid_text
+
+__all__ = ["GFID_REQ", "LookupFops"]
+
+GFID_REQ = b"gfid-req"
+_OPEN_COUNT = b"glusterfs.open-fd-count"
+_CONTENT = b"glusterfs.content"
+
+
+class LookupFops(StoreBase):
+    def lookup(self, frame: Frame, inode: Inode, name: bytes, xdata: Xdata = None) -> Iatt:
+        if not name:
+            return self._lookup_gfid(inode, xdata)
+        directory = self.dir(inode.gfid)
+        if name[0] == 46 and name in (b".", b"..", DOT_GLUSTERFS):
+            if name == b"." or (name == b".." and inode.gfid == ROOT_GFID):
+                return self._lookup_gfid(inode, xdata)
+            self.guard(directory, name, errno.ENOENT)
+        return self.look(directory, name, xdata)
+
+    def look(self, directory: DirHandle, name: bytes, xdata: Xdata = None) -> Iatt:
+        """The attributes of `name`.  Raises FileNotFoundError, or ENODATA for a name without gfid."""
+        st = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        gfid = self.xattrs.get(directory.fd, name, self.GFID)
+        if gfid is None:
+            gfid = self._give_gfid(directory, name, st, xdata)
+        known = self.opened.get(gfid) or self.dirs.get(gfid)
+        if known is not None:
+            times = known.times
+        else:
+            value = self.xattrs.get(directory.fd, name, self.MDATA)
+            times = None if value is None else mdata.unpack(value)
+            if stat.S_ISDIR(st.st_mode):
+                self._check_link(directory, name, gfid)
+            elif st.st_nlink == 1:
+                self.link_handle(directory, name, gfid)
+                st = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        if xdata is None:
+            return self.iatt(gfid, st, times)
+        answers = self._answers(xdata, gfid, self.xattrs.list(directory.fd, name), (directory.fd, name))
+        return self.iatt(gfid, st, times, answers)
+
+    def _lookup_gfid(self, inode: Inode, xdata: Xdata) -> Iatt:
+        iatt = self.stat(Frame(), inode, xdata)
+        if iatt.nlink == 0 and iatt.is_dir:
+            raise stale(inode.gfid, "was removed")
+        return iatt
+
+    def stat(self, frame: Frame, target: Inode | Fd, xdata: Xdata = None) -> Iatt:
+        gfid = target.gfid if isinstance(target, Inode) else target.inode.gfid
+        where = self.where(target)
+        st = os.fstat(where) if isinstance(where, int) else os.lstat(where)
+        times = self.times_of(where, gfid)
+        if xdata is None:
+            return self.iatt(gfid, st, times)
+        names = os.listxattr(where) if isinstance(where, int) else os.listxattr(where, follow_symlinks=False)
+        return self.iatt(gfid, st, times, self._answers(xdata, gfid, map(os.fsencode, names), where))
+
+    def readlink(self, frame: Frame, inode: Inode, xdata: Xdata = None) -> bytes:
+        return os.readlink(os.fsencode(self.handle_path(inode.gfid)))
+
+    # -- xattrs asked for along the way ----------------------------------------------------------------------
+
+    def _answers(
+        self, xdata: Any, gfid: bytes, present: Iterable[bytes], where: int | str | tuple[int, bytes]
+    ) -> dict[bytes, bytes]:
+        """Those of the xattrs asked for in `xdata` that exist."""
+        names = set(present)
+        answers: dict[bytes, bytes] = {}
+        for key, value in xdata.items():
+            if value is not None and key != _CONTENT:
+                continue
+            if self.stored(key) in names:
+                stored = self.stored(key)
+                found = self.xattrs.get(*where, stored) if isinstance(where, tuple) else self.get_xattr(where, stored)
+                if found is not None:
+                    answers[key] = found
+            elif key == _OPEN_COUNT:
+                file = self.opened.get(gfid)
+                answers[key] = b"%d\0" % (0 if file is None else file.refs)
+        return answers
+
+    # -- completing what a crash left ------------------------------------------------------------------------
+
+    def _give_gfid(self, directory: DirHandle, name: bytes, st: os.stat_result, xdata: Xdata) -> bytes:
+        gfid = None if xdata is None else xdata.get(GFID_REQ)
+        if not isinstance(gfid, bytes) or len(gfid) != 16:
+            raise FopError(errno.ENODATA, f"{name!r} in {gfid_text(directory.gfid)} has no gfid")
+        path = b"/proc/self/fd/%d/%s" % (directory.fd, name)
+        if stat.S_ISDIR(st.st_mode):
+            if self._has_handle(gfid):
+                raise stale(gfid, f"is in use, {name!r} cannot get it")
+        else:
+            self.link_handle(directory, name, gfid)
+        os.setxattr(path, self.GFID, gfid, os.XATTR_CREATE, follow_symlinks=False)
+        if stat.S_ISDIR(st.st_mode):
+            self._check_link(directory, name, gfid)
+        else:
+            self.record_name(os.fsdecode(path), directory, name)
+        return gfid
+
+    def _has_handle(self, gfid: bytes) -> bool:
+        return os.path.lexists(self.handle_path(gfid))
+
+    def link_handle(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
+        """Hard link the object `name` to its handle.  Raises EEXIST when another object has that gfid."""
+        path = path_of(gfid)
+        try:
+            os.link(name, path, src_dir_fd=directory.fd, dst_dir_fd=self.gl, follow_symlinks=False)
+        except FileNotFoundError:
+            self.make_folder(gfid)
+            os.link(name, path, src_dir_fd=directory.fd, dst_dir_fd=self.gl, follow_symlinks=False)
+
+    def make_folder(self, gfid: bytes) -> None:
+        """`.glusterfs/AB/CD`; AB exists since the brick was made."""
+        folder = folder_of(gfid)
+        for part in (folder[:2], folder):
+            try:
+                os.mkdir(part, 0o700, dir_fd=self.gl)
+            except FileExistsError:
+                pass
+
+    def _check_link(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
+        """The handle of a directory just seen at `name` must lead there: a crash in mkdir or rename may have left another."""
+        if gfid == ROOT_GFID:
+            return
+        text = link_text(directory.gfid, name)
+        path = os.fsencode(path_of(gfid))
+        try:
+            if os.readlink(path, dir_fd=self.gl) == text:
+                return
+            os.unlink(path, dir_fd=self.gl)
+        except FileNotFoundError:
+            pass
+        self.link_directory(directory, name, gfid)
+
+    def link_directory(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
+        """Make the handle of directory `name`."""
+        text, path = link_text(directory.gfid, name), os.fsencode(path_of(gfid))
+        try:
+            os.symlink(text, path, dir_fd=self.gl)
+        except FileNotFoundError:
+            self.make_folder(gfid)
+            os.symlink(text, path, dir_fd=self.gl)
+
+    # -- what every entry fop asks ---------------------------------------------------------------------------
+
+    def parent(self, inode: Inode, name: bytes) -> DirHandle:
+        """The directory of an entry fop on `name`."""
+        directory = self.dir(inode.gfid)
+        if name == DOT_GLUSTERFS:
+            self.guard(directory, name, errno.EPERM)
+        return directory
+
+    def guard(self, directory: DirHandle, name: bytes, error: int) -> None:
+        if name == DOT_GLUSTERFS and directory.gfid == ROOT_GFID:
+            raise FopError(error, ".glusterfs belongs to the brick")
+
+    def record_name(self, where: int | str, directory: DirHandle, name: bytes) -> None:
+        """Note in a file that it has this name."""
+        raise NotImplementedError
+
+    def stored(self, name: bytes) -> bytes:
+        """The name under which the backing store keeps the xattr `name`."""
+        return name
+
+    def shown(self, stored: bytes) -> bytes | None:
+        """The inverse of `stored`; None for what callers do not see."""
+        return stored

@@ -1,0 +1,25 @@
+"""The options of storage/posix."""
+
+from __future__ import annotations
+
+from fusemux.graph.framework.options import Option
+
+__all__ = ["OPTIONS"]
+
+OPTIONS = (
+    Option("directory", "path", None, "The brick's directory.", live=False),
+    Option("volume-id", "str", None, "The uuid of the volume; the directory must carry it.", live=False),
+    Option("io-mode", "enum", "auto", "Where system calls run: in place, in the thread pool, or as the file system suggests.",
+           key="storage.io-mode", choices=("auto", "inline", "pool"), live=False),
+    Option("shared-brick-count", "int", "1", "How many bricks of the volume share this file system; statfs divides by it.", low=1),
+    Option("reserve", "percent-or-size", "1%", "Space kept for healing and rebalancing: user writes get ENOSPC before it.",
+           key="storage.reserve"),
+    Option("ctime", "bool", "on", "Answer with the times recorded for all copies alike, not the backing store's.",
+           key="features.ctime"),
+    Option("gfid2path", "bool", "on", "Record every name of a file in an xattr of it.", key="storage.gfid2path"),
+    Option("max-hardlinks", "int", "100", "Names a file may have.  0: as many as the file system allows.",
+           key="storage.max-hardlinks", low=0, high=0xFFFFFFFF),
+    Option("fips-mode-rchecksum", "bool", "on", "SHA-256 instead of MD5 as strong checksum.", key="storage.fips-mode-rchecksum"),
+    Option("owner-uid", "int", "-1", "Owner of the brick's root.  -1: as it is.", key="storage.owner-uid", low=-1),
+    Option("owner-gid", "int", "-1", "Group of the brick's root.  -1: as it is.", key="storage.owner-gid", low=-1),
+)  # fmt: skip

@@ -1,0 +1,276 @@
+"""protocol/client: the leaf of the client's graph, and the boundary of a brick.
+
+It leads to the brick that the process serves under the name `remote-subvolume`.  While there is none, or it is down,
+every fop answers ENOTCONN; when it comes up or goes down the parents hear of it.
+
+The boundary keeps both sides apart.  Open files: the brick gets an `Fd` of its own (`BrickFd`), which hangs in the client
+`Fd`'s slot and is opened anew when the brick was restarted since.  Directory offsets: see offsets.py.  Errors:
+anything but a FopError is a bug in the brick, becomes EIO for that call, and takes that brick down, not the process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fusemux.graph.framework.errors import FopError, FusemuxError
+from fusemux.graph.framework.fops import FOPS, Fop, Kind
+from fusemux.graph.framework.inode import Fd, Inode
+from fusemux.graph.framework.options import Option
+from fusemux.graph.framework.process import AttachedBrick
+from fusemux.graph.framework.translator import Event, Translator
+from fusemux.graph.framework.types import DirEntry, Frame, Xdata
+from fusemux.graph.protocol.offsets import decode, encode
+
+__all__ = ["BrickFd", "Client"]
+
+_ONCE = os.O_CREAT | os.O_EXCL | os.O_TRUNC  # flags of the first open only
+
+
+class BrickFd(Fd):
+    """The brick's side of an open file."""
+
+    __slots__ = ("session",)
+
+    is_brick_fd = True
+
+    def __init__(self, inode: Inode, flags: int, slots: int, pid: int, session: object) -> None:
+        super().__init__(inode, flags, slots, pid)
+        self.session = session  # the run of the brick that it was opened in
+
+
+class _Down:
+    """Stands for the brick while it does not serve."""
+
+    def __init__(self, path: str) -> None:
+        async def refuse(*args: Any) -> Any:
+            raise FopError(errno.ENOTCONN, f"brick {path} is down")
+
+        for name in FOPS:
+            setattr(self, name, refuse)
+
+
+class Client(Translator):
+    type = "protocol/client"
+    children_min = 0
+    children_max = 0
+    fd_slots = 1
+    options = (
+        Option("remote-host", "str", "localhost", "The host that serves the brick.", live=False),
+        Option("remote-subvolume", "str", None, "The brick: its path on that host.", live=False),
+    )  # fmt: skip
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.brick: AttachedBrick | None = None
+        self.edge: Any = _Down(self.opt.remote_subvolume or "?")
+        self.up = False
+        self.slots = 0
+        self.session: object = None
+        self.leaf, self.leaves = 0, 1
+
+    @property
+    def suspends(self) -> bool:
+        return self.brick is not None and self.brick.edge.suspends
+
+    async def init(self) -> None:
+        if not self.opt.remote_subvolume:
+            raise FusemuxError(f"{self.name}: option remote-subvolume is missing; it is the brick's path")
+        leaves = [leaf for leaf in self.graph.translators.values() if isinstance(leaf, Client)]
+        self.leaf, self.leaves = leaves.index(self), len(leaves)
+        self.process.expect_brick(self.opt.remote_subvolume, self._changed)
+        self._connect()
+
+    async def fini(self) -> None:
+        self.process.unexpect_brick(self.opt.remote_subvolume, self._changed)
+        self._disconnect()
+
+    def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:
+        if event is Event.PARENT_UP:
+            super().notify(Event.CHILD_UP if self.up else Event.CHILD_DOWN, self)
+        elif event is not Event.PARENT_DOWN:
+            super().notify(event, source, data)
+
+    # -- the brick comes and goes ----------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        """The brick was attached, came up, went down or was detached."""
+        was = self.up
+        self._connect()
+        if self.up == was or not self.graph.started:
+            return
+        self.graph.relink()  # what waits may have changed
+        super().notify(Event.CHILD_UP if self.up else Event.CHILD_DOWN, self)
+
+    def _connect(self) -> None:
+        brick = self.process.bricks.get(self.opt.remote_subvolume)
+        if brick is None or not brick.up:
+            self._disconnect()
+            return
+        self.brick = brick
+        self.edge, self.session, self.slots = brick.edge, brick.session, brick.fd_slots
+        self.up = True
+
+    def _disconnect(self) -> None:
+        if self.up:
+            self.edge = _Down(self.opt.remote_subvolume)
+        self.brick, self.session, self.up = None, None, False
+
+    def broken(self, fop: str, args: tuple[Any, ...], error: Exception) -> FopError:
+        """A bug in the brick: report it once, with the call, and take the brick down."""
+        if self.brick is not None:
+            self.brick.fail(f"{fop}{args!r}", error)
+        return FopError(errno.EIO, f"brick {self.opt.remote_subvolume}: {type(error).__name__}: {error}")
+
+    # -- open files ------------------------------------------------------------------------------------------
+
+    def new_fd(self, fd: Fd) -> BrickFd:
+        return BrickFd(fd.inode, fd.flags, self.slots, fd.pid, self.session)
+
+    async def reopen(self, frame: Frame, fd: Fd) -> BrickFd:
+        """`fd` was opened while the brick was away, or before it was restarted."""
+        mine = self.new_fd(fd)
+        if fd.inode.type == 0o040000:
+            await self.edge.opendir(frame, fd.inode, mine, None)
+        else:
+            await self.edge.open(frame, fd.inode, fd.flags & ~_ONCE, mine, None)
+        fd.ctx[self.fd_slot] = mine
+        return mine
+
+    async def release(self, frame: Frame, fd: Fd, xdata: Xdata = None) -> None:
+        mine = fd.ctx[self.fd_slot]
+        fd.ctx[self.fd_slot] = None
+        if mine is not None and mine.session is self.session:
+            try:
+                await self.edge.release(frame, mine, xdata)
+            except FopError:
+                raise
+            except Exception as error:
+                raise self.broken("release", (fd,), error) from error
+
+    async def flush(self, frame: Frame, fd: Fd, xdata: Xdata = None) -> None:
+        """Nothing is to be reported where nothing was opened."""
+        mine = fd.ctx[self.fd_slot]
+        if mine is not None and mine.session is self.session:
+            try:
+                await self.edge.flush(frame, mine, xdata)
+            except FopError:
+                raise
+            except Exception as error:
+                raise self.broken("flush", (fd,), error) from error
+
+    async def readdir(
+        self, frame: Frame, fd: Fd, count: int, offset: int, plus: bool, xdata: Xdata = None
+    ) -> list[DirEntry]:
+        mine = fd.ctx[self.fd_slot]
+        if mine is None or mine.session is not self.session:
+            mine = await self.reopen(frame, fd)
+        leaf, leaves = self.leaf, self.leaves
+        try:
+            entries: list[DirEntry] = await self.edge.readdir(
+                frame, mine, count, decode(offset, leaves)[1], plus, xdata
+            )
+        except FopError:
+            raise
+        except Exception as error:
+            raise self.broken("readdir", (fd, offset), error) from error
+        if leaves == 1:
+            return entries
+        return [entry._replace(offset=encode(entry.offset, leaf, leaves)) for entry in entries]
+
+
+Method = Callable[..., Awaitable[Any]]
+
+
+def _plain(name: str) -> Method:
+    """A fop without an open file."""
+
+    async def call(self: Client, *args: Any) -> Any:
+        try:
+            return await getattr(self.edge, name)(*args)
+        except FopError:
+            raise
+        except Exception as error:
+            raise self.broken(name, args, error) from error
+
+    return call
+
+
+def _on_fd(name: str) -> Method:
+    """A fop whose first argument is an open file."""
+
+    async def call(self: Client, frame: Frame, fd: Fd, *args: Any) -> Any:
+        mine = fd.ctx[self.fd_slot]
+        if mine is None or mine.session is not self.session:
+            mine = await self.reopen(frame, fd)
+        try:
+            return await getattr(self.edge, name)(frame, mine, *args)
+        except FopError:
+            raise
+        except Exception as error:
+            raise self.broken(name, (fd, *args), error) from error
+
+    return call
+
+
+def _on_target(name: str, place: int) -> Method:
+    """A fop that takes an inode or an open file, at `place` of its arguments after the frame."""
+    on_fd, plain = _on_fd(name), _plain(name)
+
+    async def call(self: Client, frame: Frame, target: Any, *args: Any) -> Any:
+        return await (on_fd if isinstance(target, Fd) else plain)(self, frame, target, *args)
+
+    async def later(self: Client, frame: Frame, first: Any, target: Any, *args: Any) -> Any:
+        if isinstance(target, Fd):
+            mine = target.ctx[self.fd_slot]
+            if mine is None or mine.session is not self.session:
+                mine = await self.reopen(frame, target)
+            target = mine
+        return await plain(self, frame, first, target, *args)
+
+    return later if place else call
+
+
+def _opening(name: str, place: int) -> Method:
+    """A fop that opens the file at `place` of its arguments after the frame."""
+
+    async def call(self: Client, frame: Frame, *args: Any) -> Any:
+        fd = args[place]
+        mine = BrickFd(fd.inode, fd.flags, self.slots, fd.pid, self.session)
+        try:
+            reply = await getattr(self.edge, name)(frame, *args[:place], mine, *args[place + 1 :])
+        except FopError:
+            raise
+        except Exception as error:
+            raise self.broken(name, args, error) from error
+        fd.ctx[self.fd_slot] = mine
+        return reply
+
+    return call
+
+
+async def _copy(self: Client, frame: Frame, fd: Fd, offset: int, fd_out: Fd, offset_out: int, *args: Any) -> Any:
+    mine, out = fd.ctx[self.fd_slot], fd_out.ctx[self.fd_slot]
+    if mine is None or mine.session is not self.session:
+        mine = await self.reopen(frame, fd)
+    if out is None or out.session is not self.session:
+        out = await self.reopen(frame, fd_out)
+    return await _plain("copy_file_range")(self, frame, mine, offset, out, offset_out, *args)
+
+
+def _method(fop: Fop) -> Method:
+    kinds = [arg.kind for arg in fop.args]
+    if fop.name in ("open", "opendir", "create", "tmpfile"):
+        return _opening(fop.name, kinds.index(Kind.FD))
+    if fop.name == "copy_file_range":
+        return _copy
+    if Kind.TARGET in kinds:
+        return _on_target(fop.name, kinds.index(Kind.TARGET))
+    return _on_fd(fop.name) if kinds[0] is Kind.FD else _plain(fop.name)
+
+
+for _fop in FOPS.values():
+    if _fop.name not in Client.__dict__:
+        setattr(Client, _fop.name, _method(_fop))
