@@ -53,7 +53,14 @@ class AttachedBrick(Protocol):
 class Process:
     """Shared by every graph of this process.  Enter it as an async context; background tasks end with it."""
 
-    def __init__(self, *, strict: bool | None = None, pool_threads: int = 8, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        strict: bool | None = None,
+        pool_threads: int = 8,
+        seed: int | None = None,
+        log_level: int = logging.INFO,
+    ) -> None:
         """`strict` None: as the environment says (FUSEMUX_STRICT=1), which reaches processes that tests start."""
         self.strict = os.environ.get("FUSEMUX_STRICT", "0") not in ("", "0") if strict is None else strict
         self.bricks: dict[str, AttachedBrick] = {}
@@ -64,6 +71,7 @@ class Process:
         self._gfid_uses = 0
         self._requests: dict[str, dict[Translator, Any]] = {}
         self._own_pool_threads = pool_threads
+        self.own_log_level = log_level  # while nobody asks for another
         self._appliers: dict[str, Callable[[], None]] = {}
         self._nursery: trio.Nursery | None = None
         self._nursery_manager: Any = None
@@ -175,7 +183,7 @@ class Process:
 
     def _apply_log_level(self) -> None:
         asked = list(self._requests.get("log-level", {}).values())
-        logging.getLogger("fusemux").setLevel(asked[-1] if asked else logging.INFO)
+        logging.getLogger("fusemux").setLevel(asked[-1] if asked else self.own_log_level)
 
 
 async def _contained(scope: trio.CancelScope, task: Callable[..., Awaitable[None]], args: tuple[Any, ...]) -> None:
