@@ -106,7 +106,6 @@ ROWS: tuple[MountOption, ...] = (
     _fuse("max_read", "size", "1MB", "The largest read request.", low=4096, high=1048576),
     _fuse("max_write", "size", "1MB", "The largest write request.", low=4096, high=1048576),
     _fuse("fsname", "str", None, "What /proc/mounts shows as the source; unset: SPEC."),
-    _fuse("subtype", "str", "fusemux", "What /proc/mounts shows behind `fuse.`."),
     _kernel("ro", "off", "Read-only.", "rw"),
     _kernel("suid", "on", "Honour set-user-id and set-group-id."),
     _kernel("dev", "on", "Honour device files."),
@@ -115,9 +114,7 @@ ROWS: tuple[MountOption, ...] = (
     _kernel("dirsync", "off", "All changes of directories are synchronous."),
     _kernel("atime", "on", "Update access times."),
     _kernel("diratime", "on", "Update access times of directories."),
-    _kernel("relatime", "on", "Update access times only relative to changes."),
     _kernel("strictatime", "off", "Always update access times."),
-    _kernel("lazytime", "off", "Keep times in memory for a while."),
     _kernel("symfollow", "on", "Follow symbolic links."),
     _fstab("auto", "and `noauto`: whether `mount -a` mounts it"),
     _fstab("defaults", "nothing in particular"),
@@ -125,12 +122,14 @@ ROWS: tuple[MountOption, ...] = (
     _fstab("nofail", "and `fail`: whether booting waits for it"),
     _fstab("_netdev", "mount it when the network is up"),
     _fstab("comment", "`comment=TEXT`, and everything that begins with `x-` or `X-`"),
+    _fstab("relatime", "and `lazytime`, their `no` forms: the kernel's own choice stands"),
     _fstab("mand", "and `silent`, `loud`, `iversion`, their `no` forms, `uhelper=`, `helper=`: historical"),
 )  # fmt: skip
 
 _FSTAB_WORDS = frozenset({
     "auto", "noauto", "defaults", "user", "nouser", "users", "nousers", "owner", "noowner", "group", "nogroup", "fail", "nofail",
-    "_netdev", "comment", "mand", "nomand", "silent", "loud", "iversion", "noiversion", "uhelper", "helper",
+    "_netdev", "comment", "relatime", "norelatime", "lazytime", "nolazytime", "mand", "nomand", "silent", "loud", "iversion",
+    "noiversion", "uhelper", "helper",
 })  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""The serving process: volumes, mounts, control socket, readiness."""

@@ -1,0 +1,88 @@
+"""What can be asked of a serving process over its control socket."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from fusemux.graph.framework.errors import FusemuxError
+from fusemux.mount.errors import Exit, MountError
+from fusemux.serve import journal, statedump
+
+if TYPE_CHECKING:
+    from fusemux.serve.server import Served, Server
+
+__all__ = ["Orders"]
+
+
+class Orders:
+    """The operations of the control socket; each takes and returns plain values."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def handlers(self) -> dict[str, Callable[..., Awaitable[Any]]]:
+        return {
+            "status": self.status,
+            "statedump": self.statedump,
+            "reread": self.reread,
+            "unmount": self.unmount,
+            "stop": self.stop,
+            "log-level": self.log_level,
+        }
+
+    async def status(self) -> dict[str, Any]:
+        """The process and its volumes."""
+        return {
+            **self.server.facts(),
+            "volumes": [self._volume(served) for served in self.server.served if served.volume.serving],
+        }
+
+    def _volume(self, served: Served) -> dict[str, Any]:
+        volume = served.volume
+        return {
+            "name": volume.name,
+            "mount": served.plan.path,
+            "mounted": served.mounted,
+            "source": served.plan.shown,
+            "throwaway": volume.source.throwaway,
+            "since": served.since,
+            "inodes": len(volume.graph.itable),
+            "bridge": volume.bridge.statistics()._asdict(),
+            "bricks": [
+                {"path": brick.path, "up": brick.up, "ramdisk": spec.ramdisk_bytes is not None}
+                for spec, brick in zip(volume.source.bricks, volume.bricks, strict=True)
+            ],
+        }
+
+    async def statedump(self) -> str:
+        return statedump.dump([served.volume for served in self.server.served], self.server.facts())
+
+    async def reread(self, volume: str) -> bool:
+        """Take the stored options of `volume`; False when they take effect at the next mount."""
+        taken = [await self.server.reread(served) for served in self.server.served if served.volume.name == volume]
+        if not taken:
+            raise FusemuxError(f"volume {volume!r} is not served here")
+        return all(taken)
+
+    async def unmount(self, path: str, lazy: bool = False) -> None:
+        """Unmount one mount; the others go on."""
+        served = next((s for s in self.server.served if s.plan.path == path and s.mounted), None)
+        if served is None:
+            raise MountError(f"{path} is not mounted by this server")
+        try:
+            await self.server.binding.unmount(path, lazy=lazy)
+        except OSError as error:
+            raise MountError(
+                f"{path}: {error.strerror}; close what is open there, or unmount lazily (--lazy)", Exit.FAILURE
+            ) from None
+
+    async def stop(self) -> None:
+        """Unmount everything and end."""
+        self.server._end(1)
+
+    async def log_level(self, level: str) -> None:
+        if level not in journal.LEVELS:
+            raise FusemuxError(f"log level {level!r}: expected one of {', '.join(journal.LEVELS)}")
+        self.server.process.own_log_level = journal.LEVELS[level]
+        journal.set_level(level)
