@@ -1,0 +1,1 @@
+"""From the kernel to the graph: the bridge, and the bindings that feed it."""

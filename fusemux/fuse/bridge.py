@@ -1,0 +1,102 @@
+"""The bridge: what the kernel asks of a mounted volume, in fops on its graph.
+
+One `Bridge` serves one mounted volume.  It knows nothing of the wire: a binding (`binding.py`) reads the
+requests and calls it with node ids, names and handles.  All calls are coroutines, take the caller's `Frame` first and raise `FopError`
+only; on a volume of ramdisks they never suspend.
+
+    nodes    what the kernel has looked up and not forgotten          nodes.py
+    handles  what is open                                             handles.py
+    calls    lookup, create, read, write, readdir, ...                calls/
+
+Files that are unlinked while open, and directories that are removed while somebody is in them, keep working:
+their inode lives as long as the kernel refers to it, and what bricks cannot find by gfid any more is reached through who has it open.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fusemux.fuse.calls.directories import DirectoryCalls
+from fusemux.fuse.calls.files import FileCalls
+from fusemux.fuse.calls.xattrs import XattrCalls
+from fusemux.fuse.nodes import Place
+from fusemux.graph.framework.graph import Graph
+from fusemux.graph.framework.inode import Inode
+from fusemux.graph.framework.translator import Event, Translator
+
+__all__ = ["Bridge", "BridgeOptions", "BridgeStatistics"]
+
+
+@dataclass(frozen=True)
+class BridgeOptions:
+    """`lru_limit`: beyond so many nodes the kernel is asked to drop some.  `writeback_cache`: it gathers writes."""
+
+    lru_limit: int = 65536
+    writeback_cache: bool = True
+
+
+class BridgeStatistics(NamedTuple):
+    nodes: int  # that the kernel refers to
+    names: int  # of those, whose name is known
+    open_files: int
+    open_directories: int
+    nameless: int  # open files without a name, as far as anybody asked about them
+    removed_directories: int  # still referred to
+    inodes: int  # of the graph, also those that nobody refers to
+
+
+class Bridge(FileCalls, DirectoryCalls, XattrCalls):
+    """See the module.  The binding sets the callbacks, through which the kernel hears of changes by others."""
+
+    def __init__(self, graph: Graph, *, options: BridgeOptions = BridgeOptions()) -> None:
+        super().__init__(graph, options.lru_limit, options.writeback_cache)
+        self.options = options
+        self.on_invalidate: Callable[[int], None] | None = None  # a node's attributes and contents are stale
+        self.on_invalidate_entry: Callable[[int, bytes], None] | None = None  # a name (parent, name) is stale
+        self.nodes.on_excess = self._drop
+        self._ear = _Ear("fuse", {}, graph.process)
+        self._ear.hear = self._stale
+        graph.top.translator.parents.append(self._ear)
+
+    def close(self) -> None:
+        """The volume is unmounted: nothing more will be heard from the graph."""
+        parents = self.top.translator.parents
+        if self._ear in parents:
+            parents.remove(self._ear)
+
+    def statistics(self) -> BridgeStatistics:
+        return BridgeStatistics(
+            len(self.known), len(self.nodes.names), len(self.files), len(self.directories), len(self._orphans),
+            len(self.nodes.removed), len(self.itable),
+        )  # fmt: skip
+
+    # -- what others changed ---------------------------------------------------------------------------------
+
+    def _stale(self, inode: Inode) -> None:
+        """Somebody else (heal, rebalance, another client) has changed the inode."""
+        nodeid = self.nodes.find(inode)
+        if nodeid is None:
+            return
+        if stat.S_ISDIR(inode.type):
+            self._drop([place for place in self.nodes.names if place[0] == nodeid])
+        if self.on_invalidate is not None:
+            self.on_invalidate(nodeid)
+
+    def _drop(self, places: list[Place]) -> None:
+        if self.on_invalidate_entry is not None:
+            for parent, name in places:
+                self.on_invalidate_entry(parent, name)
+
+
+class _Ear(Translator):
+    """What the top of the graph takes for its parent: events reach the bridge through it."""
+
+    type = "mount/fuse"
+    hear: Callable[[Inode], None]
+
+    def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:
+        if event is Event.UPCALL and isinstance(data, Inode):
+            self.hear(data)

@@ -1,0 +1,61 @@
+"""Calls on what a node is: attributes, the text of links, permissions, space."""
+
+from __future__ import annotations
+
+import errno
+
+from fusemux.fuse.calls.state import BridgeState
+from fusemux.fuse.permissions import allowed, groups_of
+from fusemux.graph.framework.errors import FopError
+from fusemux.graph.framework.types import Frame, Iatt, SetAttr, StatVfs
+
+__all__ = ["AttributeCalls"]
+
+_NOTHING = SetAttr()
+
+
+class AttributeCalls(BridgeState):
+    async def getattr(self, frame: Frame, nodeid: int, fh: int = 0) -> Iatt:
+        """Attributes; through the open file `fh` where one is given."""
+        iatt: Iatt
+        if self.nodes.removed and nodeid in self.nodes.removed:
+            return self.nodes.removed[nodeid]
+        if fh and fh in self.files:
+            iatt = await self.top.stat(frame, self.files[fh].fd)
+        else:
+            iatt = await self._on(nodeid, "stat", frame)
+        return iatt
+
+    async def setattr(self, frame: Frame, nodeid: int, fh: int, size: int | None, attrs: SetAttr) -> Iatt:
+        """Set the size (None: leave it), then the rest; the attributes afterwards."""
+        iatt: Iatt | None = None
+        if size is not None:
+            iatt = await self._truncate(frame, nodeid, fh, size)
+        if attrs != _NOTHING:
+            iatt = await self._on(nodeid, "setattr", frame, attrs)
+        return iatt if iatt is not None else await self.getattr(frame, nodeid, fh)
+
+    async def _truncate(self, frame: Frame, nodeid: int, fh: int, size: int) -> Iatt:
+        file = self.files.get(fh)
+        iatt: Iatt
+        if file is not None and file.fd.flags & 3:
+            iatt = await self.top.truncate(frame, file.fd, size)
+        else:
+            iatt = await self._on(nodeid, "truncate", frame, size)
+        return iatt
+
+    async def readlink(self, frame: Frame, nodeid: int) -> bytes:
+        return bytes(await self.top.readlink(frame, self._inode(nodeid)))
+
+    async def access(self, frame: Frame, nodeid: int, mask: int) -> None:
+        """EACCES when not all of `mask` (R 4, W 2, X 1) is granted; only asked without `default_permissions`."""
+        iatt = await self.getattr(frame, nodeid)
+        if not allowed(iatt, frame.uid, frame.gid, mask, lambda: groups_of(frame.pid)):
+            raise FopError(errno.EACCES)
+
+    async def statfs(self, frame: Frame, nodeid: int) -> StatVfs:
+        space: StatVfs = await self.top.statfs(frame, self._inode(nodeid))
+        return space
+
+    async def syncfs(self, frame: Frame, nodeid: int) -> None:
+        await self.top.syncfs(frame, self._inode(nodeid))

@@ -1,0 +1,142 @@
+"""Calls on names: looking up, making, linking, renaming, removing.
+
+The kernel checks permissions and most of POSIX's conditions (types, sticky bits, loops) before it asks.  What it lets
+through and must not: names of more than 255 bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+
+from fusemux.fuse.calls.state import NAME_MAX, BridgeState, unknown_node
+from fusemux.fuse.nodes import ROOT_ID
+from fusemux.graph.framework.errors import FopError
+from fusemux.graph.framework.inode import Inode
+from fusemux.graph.framework.types import Frame, Iatt
+
+__all__ = ["NameCalls"]
+
+_RENAME_FLAGS = (0, 1, 2)  # RENAME_NOREPLACE, RENAME_EXCHANGE
+
+
+class NameCalls(BridgeState):
+    def _parent(self, nodeid: int, name: bytes) -> Inode:
+        """The directory that `name` is in, or shall be in."""
+        if len(name) > NAME_MAX:
+            raise FopError(errno.ENAMETOOLONG)
+        try:
+            return self.known[nodeid]
+        except KeyError:
+            raise unknown_node(nodeid) from None
+
+    async def _child(self, frame: Frame, directory: Inode, parent: int, name: bytes) -> Inode:
+        """The inode of a name.  The kernel has nearly always looked it up before."""
+        inode = self.nodes.child(parent, name)
+        if inode is not None:
+            return inode
+        iatt = await self.top.lookup(frame, directory, name)
+        return self.itable.learn(iatt.gfid, stat.S_IFMT(iatt.mode))
+
+    # -- finding ---------------------------------------------------------------------------------------------
+
+    async def lookup(self, frame: Frame, parent: int, name: bytes) -> tuple[int, Iatt]:
+        """Node id and attributes; the kernel holds one reference more.  ENOENT is raised."""
+        directory = self._parent(parent, name)
+        if name == b"." or name == b"..":
+            return await self._lookup_dots(frame, parent, name)
+        try:
+            iatt = await self.top.lookup(frame, directory, name)
+        except FopError as error:
+            if error.errno == errno.ENOENT:
+                self.nodes.vacate((parent, name))
+            raise
+        return self.nodes.enter(iatt, parent, name), iatt
+
+    async def _lookup_dots(self, frame: Frame, nodeid: int, name: bytes) -> tuple[int, Iatt]:
+        """Those who come with a file handle (open_by_handle_at, NFS) ask for the node itself and for its parent."""
+        if name == b".." and nodeid != ROOT_ID:
+            place = self.nodes.places.get(nodeid)
+            if place is None:
+                raise FopError(errno.ESTALE, f"the parent of node {nodeid:#x} is not known")
+            nodeid = place[0]
+        iatt = await self._on(nodeid, "stat", frame)
+        return self.nodes.enter(iatt, 0, b""), iatt
+
+    def forget(self, nodeid: int, nlookup: int) -> None:
+        """The kernel drops `nlookup` of its references."""
+        self.nodes.forget(nodeid, nlookup)
+
+    # -- making ----------------------------------------------------------------------------------------------
+
+    async def mknod(self, frame: Frame, parent: int, name: bytes, mode: int, rdev: int) -> tuple[int, Iatt]:
+        directory = self._parent(parent, name)
+        iatt = await self.top.mknod(frame, directory, name, mode, rdev, self.graph.process.new_gfid())
+        return self.nodes.enter(iatt, parent, name), iatt
+
+    async def mkdir(self, frame: Frame, parent: int, name: bytes, mode: int) -> tuple[int, Iatt]:
+        directory = self._parent(parent, name)
+        iatt = await self.top.mkdir(frame, directory, name, mode & 0o7777, self.graph.process.new_gfid())
+        return self.nodes.enter(iatt, parent, name), iatt
+
+    async def symlink(self, frame: Frame, parent: int, name: bytes, text: bytes) -> tuple[int, Iatt]:
+        directory = self._parent(parent, name)
+        iatt = await self.top.symlink(frame, directory, name, text, self.graph.process.new_gfid())
+        return self.nodes.enter(iatt, parent, name), iatt
+
+    async def link(self, frame: Frame, nodeid: int, newparent: int, newname: bytes) -> tuple[int, Iatt]:
+        directory = self._parent(newparent, newname)
+        iatt = await self.top.link(frame, self._inode(nodeid), directory, newname)
+        return self.nodes.enter(iatt, newparent, newname), iatt
+
+    # -- removing and moving ---------------------------------------------------------------------------------
+
+    async def unlink(self, frame: Frame, parent: int, name: bytes) -> None:
+        directory = self._parent(parent, name)
+        inode = await self._child(frame, directory, parent, name)
+        await self.top.unlink(frame, directory, name, inode)
+        self.nodes.unnamed((parent, name), inode)
+
+    async def rmdir(self, frame: Frame, parent: int, name: bytes) -> None:
+        directory = self._parent(parent, name)
+        inode = await self._child(frame, directory, parent, name)
+        last = await self._last_sight(frame, inode)
+        await self.top.rmdir(frame, directory, name, inode)
+        self.nodes.unnamed((parent, name), inode)
+        self._remember(inode, last)
+
+    async def rename(self, frame: Frame, parent: int, name: bytes, newparent: int, newname: bytes, flags: int) -> None:
+        if flags not in _RENAME_FLAGS:
+            raise FopError(errno.EINVAL, f"unknown flags {flags:#x}")
+        directory, newdirectory = self._parent(parent, name), self._parent(newparent, newname)
+        inode = await self._child(frame, directory, parent, name)
+        try:
+            replaced: Inode | None = await self._child(frame, newdirectory, newparent, newname)
+        except FopError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            replaced = None
+        last = None if replaced is None or flags else await self._last_sight(frame, replaced)
+        await self.top.rename(frame, directory, name, newdirectory, newname, inode, replaced, flags)
+        if flags == 2 and replaced is not None:
+            self.nodes.exchanged((parent, name), (newparent, newname), inode, replaced)
+        elif replaced is not inode:
+            self.nodes.moved((parent, name), (newparent, newname), inode, replaced)
+            if replaced is not None:
+                self._remember(replaced, last)
+
+    async def _last_sight(self, frame: Frame, inode: Inode) -> Iatt | None:
+        """The attributes of a directory that is about to go while the kernel refers to it."""
+        if not inode.nlookup or not stat.S_ISDIR(inode.type):
+            return None
+        try:
+            iatt: Iatt = await self.top.stat(frame, inode)
+        except FopError:
+            return None
+        return iatt
+
+    def _remember(self, inode: Inode, last: Iatt | None) -> None:
+        """A removed directory may still be somebody's working directory, and answers with what it was."""
+        nodeid = self.nodes.find(inode)
+        if last is not None and nodeid is not None:
+            self.nodes.removed[nodeid] = last._replace(nlink=0)

@@ -1,0 +1,38 @@
+"""Calls on extended attributes, as far as `xattr_policy` lets users see them."""
+
+from __future__ import annotations
+
+import errno
+
+from fusemux.fuse import xattr_policy
+from fusemux.fuse.calls.state import BridgeState
+from fusemux.graph.framework.errors import FopError
+from fusemux.graph.framework.types import Frame
+
+__all__ = ["XattrCalls"]
+
+_FLAGS = (0, 1, 2)  # XATTR_CREATE, XATTR_REPLACE
+
+
+class XattrCalls(BridgeState):
+    async def setxattr(self, frame: Frame, nodeid: int, name: bytes, value: bytes, flags: int) -> None:
+        xattr_policy.refuse_change(name, frame.uid)
+        if flags not in _FLAGS:
+            raise FopError(errno.EINVAL, f"unknown flags {flags:#x}")
+        await self._on(nodeid, "setxattr", frame, {name: value}, flags)
+
+    async def getxattr(self, frame: Frame, nodeid: int, name: bytes) -> bytes:
+        """ENODATA when there is none, or none for this user."""
+        xattr_policy.refuse_reading(name, frame.uid)
+        values = await self._on(nodeid, "getxattr", frame, name)
+        try:
+            return bytes(values[name])
+        except KeyError:
+            raise FopError(errno.ENODATA) from None
+
+    async def listxattr(self, frame: Frame, nodeid: int) -> list[bytes]:
+        return xattr_policy.visible(await self._on(nodeid, "getxattr", frame, None), frame.uid)
+
+    async def removexattr(self, frame: Frame, nodeid: int, name: bytes) -> None:
+        xattr_policy.refuse_change(name, frame.uid)
+        await self._on(nodeid, "removexattr", frame, name)
