@@ -7,17 +7,19 @@ called answers ENOTCONN; `start` brings it back.  `detach` ends with a count of 
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
 
 from fusemux.bricks.storage.posix import Posix
-from fusemux.graph.framework.errors import FusemuxError
+from fusemux.graph.framework.errors import FopError, FusemuxError
+from fusemux.graph.framework.fops import FOP_NAMES
 from fusemux.graph.framework.graph import Graph
-from fusemux.graph.framework.linking import Edge
 from fusemux.graph.framework.process import Process
+from fusemux.graph.framework.translator import Event, Translator
 from fusemux.graph.framework.volfile import Section
 
 __all__ = ["Brick"]
@@ -35,7 +37,10 @@ class Brick:
         self.path = _directory(sections, source)
         self.up = False
         self.session = object()
+        self.edge: Any = None  # to the top of the brick's graph, while it is up
+        self.fd_slots = 0
         self._graph: Graph | None = None
+        self._calls: _Calls | None = None
         self._listeners: list[Callable[[bool], None]] = []
 
     @classmethod
@@ -55,16 +60,7 @@ class Brick:
         return self._graph
 
     @property
-    def edge(self) -> Edge:
-        """To the top of the brick's graph."""
-        return self.graph.top
-
-    @property
-    def fd_slots(self) -> int:
-        return self.graph.itable.fd_slots
-
-    @property
-    def store(self) -> Posix:
+    def posix(self) -> Posix:
         """Its storage/posix."""
         return next(t for t in self.graph.translators.values() if isinstance(t, Posix))
 
@@ -74,23 +70,27 @@ class Brick:
         graph = Graph(self.sections, self.process, source=self.source)
         for warning in graph.warnings:
             log.debug("%s", warning)
+        graph.top.translator.parents.append(_Ear(self))
         await graph.start()
         self._graph = graph
+        self.fd_slots = graph.itable.fd_slots
         self.session = object()
+        self._calls = _Calls(graph, self.path) if graph.top.suspends else None
+        self.edge = self._calls or graph.top
         self.up = True
 
     async def start(self) -> None:
         """Serve again after `kill` or a failure.  Raises FusemuxError."""
         if self.up:
             return
-        await self._stop()
+        await self._stop(abort=True)
         await self._begin()
         self._tell()
 
     async def kill(self) -> None:
-        """Go down as if the brick's process had died."""
+        """Go down as if the brick's process had died; calls that wait answer ENOTCONN."""
         self._mark_down()
-        await self._stop()
+        await self._stop(abort=True)
 
     def fail(self, call: str, error: Exception) -> None:
         """An unexpected exception in `call`: go down, and say so once."""
@@ -101,8 +101,8 @@ class Brick:
     async def detach(self) -> dict[str, int]:
         """Stop serving for good.  Returns what is still held, all zero if nothing leaks."""
         self._mark_down()
-        store = self.store.store if self._graph is not None else None
-        await self._stop()
+        store = None if self._graph is None else self.posix.store
+        await self._stop(abort=False)
         self.process.detach_brick(self)
         self._listeners.clear()
         return {} if store is None else store.leaks()
@@ -112,12 +112,17 @@ class Brick:
             self.up = False
             self._tell()
 
-    async def _stop(self) -> None:
-        """Wait for the calls in flight, then stop the graph."""
+    async def _stop(self, *, abort: bool) -> None:
+        """Let the calls in flight end, or make them, then stop the graph."""
         graph, self._graph = self._graph, None
-        if graph is not None:
-            with trio.CancelScope(shield=True):
-                await graph.stop()
+        calls, self._calls = self._calls, None
+        self.edge = None
+        if graph is None:
+            return
+        with trio.CancelScope(shield=True):
+            if calls is not None:
+                await calls.ended(abort=abort)
+            await graph.stop()
 
     # -- who listens -----------------------------------------------------------------------------------------
 
@@ -133,10 +138,69 @@ class Brick:
         for listener in list(self._listeners):
             listener(self.up)
 
+    def heard(self, event: Event, data: Any) -> None:
+        """The brick's own graph has something to say: its file system failed, for example."""
+        if event is Event.CHILD_DOWN and self.up:
+            log.error("brick %s is down%s", self.path, f": {data}" if data else "")
+            self._mark_down()
+
     def statedump(self) -> dict[str, Any]:
         if self._graph is None:
             return {"path": self.path, "up": False}
         return {"path": self.path, "up": self.up, **{t.name: t.statedump() for t in self._graph.translators.values()}}
+
+
+class _Ear(Translator):
+    """Stands above the brick's graph and hears what comes up."""
+
+    type = ""
+    children_min = 0
+
+    def __init__(self, brick: Brick) -> None:
+        super().__init__(f"{brick.path} (boundary)", {}, brick.process)
+        self._brick = brick
+
+    def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:
+        self._brick.heard(event, data)
+
+
+class _Calls:
+    """The edge to a brick that may wait, with its calls counted, so that it can be stopped.
+
+    A brick that never waits has no calls in flight when anything else runs, and needs none of this.
+    """
+
+    def __init__(self, graph: Graph, path: str) -> None:
+        self.suspends = True
+        self._path = path
+        self._scopes: set[trio.CancelScope] = set()
+        self._idle = trio.Event()
+        self._stopping = False
+        for name in FOP_NAMES:
+            setattr(self, name, self._counted(graph, name))
+
+    def _counted(self, graph: Graph, name: str) -> Callable[..., Awaitable[Any]]:
+        async def call(*args: Any) -> Any:
+            with trio.CancelScope() as scope:
+                self._scopes.add(scope)
+                try:
+                    return await getattr(graph.top, name)(*args)
+                finally:
+                    self._scopes.discard(scope)
+                    if self._stopping and not self._scopes:
+                        self._idle.set()
+            raise FopError(errno.ENOTCONN, f"brick {self._path} went down")
+
+        return call
+
+    async def ended(self, *, abort: bool) -> None:
+        """Wait until no call is in flight; with `abort` end those that wait.  A system call is never abandoned."""
+        self._stopping = True
+        if abort:
+            for scope in list(self._scopes):
+                scope.cancel()
+        if self._scopes:
+            await self._idle.wait()
 
 
 def _directory(sections: Sequence[Section], source: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import uuid
 
 from fusemux.bricks.storage.posix import layout
@@ -26,21 +25,17 @@ def prepare(path: str, volume_id: str, *, force: bool = False) -> None:
         pass
     except OSError as error:
         raise FusemuxError(f"brick {path}: cannot be made: {error.strerror}") from None
-    if not stat.S_ISDIR(os.stat(path).st_mode):
-        raise FusemuxError(f"brick {path} is not a directory")
-    try:
-        found = layout.volume_of(path)
-        if found is None:
-            _refuse_foreign(path, force)
-            _refuse_nested(path)
-            os.setxattr(path, layout.VOLUME_ID, wanted.bytes)
-    except OSError as error:
-        raise FusemuxError(f"brick {path}: its file system keeps no trusted.* attributes ({error.strerror})") from None
-    if found is not None and found != wanted:
+    mapped = layout.is_mapped(path)
+    found = layout.volume_of(path, mapped=mapped)
+    if found is None:
+        _refuse_foreign(path, force)
+        _refuse_nested(path, mapped)
+        layout.mark(path, wanted, mapped=mapped)
+    elif found != wanted:
         raise FusemuxError(
             f"brick {path} belongs to volume {found}, not to {wanted}; delete that volume first, or give another directory"
         )
-    layout.lay_out(path)
+    layout.lay_out(path, mapped=mapped)
 
 
 def _refuse_foreign(path: str, force: bool) -> None:
@@ -51,10 +46,13 @@ def _refuse_foreign(path: str, force: bool) -> None:
         )
 
 
-def _refuse_nested(path: str) -> None:
+def _refuse_nested(path: str, mapped: bool) -> None:
     above = os.path.dirname(os.path.realpath(path))
     while True:
-        volume = layout.volume_of(above)
+        try:
+            volume = layout.volume_of(above, mapped=mapped)
+        except OSError:
+            volume = None  # a file system without xattrs holds no brick
         if volume is not None:
             raise FusemuxError(
                 f"brick {path} lies inside {above}, a brick of volume {volume}; give a directory outside of it"

@@ -82,7 +82,7 @@ def parse_time(text: str) -> float:
 class Option:
     """One option of one translator.
 
-    `type` is one of bool, int, size (bytes), time (seconds), percent, percent-or-size, enum, str, list, path, errno (by name
+    `type` is one of bool, int, octal, size (bytes), time (seconds), percent, percent-or-size, enum, str, list, path, errno (by name
     or number) or fops (a comma list of fop names).  `default`
     is text, as it would stand in a volfile; None means unset.  `key` is the name `volume set` knows it by
     (`cluster.min-free-disk`), empty for what only volfiles set.  `live`: a change reaches a running graph.
@@ -131,6 +131,11 @@ class Option:
                     return int(text, 0)
                 except ValueError:
                     raise ValueError("expected a whole number") from None
+            case "octal":
+                try:
+                    return int(text, 8)
+                except ValueError:
+                    raise ValueError("expected an octal number such as 0755") from None
             case "size":
                 return parse_size(text)
             case "time":

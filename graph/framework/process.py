@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 if TYPE_CHECKING:
-    from fusemux.graph.framework.linking import Edge
     from fusemux.graph.framework.translator import Translator
 
 __all__ = ["AttachedBrick", "Process"]
@@ -33,13 +32,8 @@ class AttachedBrick(Protocol):
     up: bool
     session: object  # a new one each time the brick comes up: open files do not outlive it
 
-    @property
-    def edge(self) -> Edge:
-        """To the top of the brick's own graph; only while it is up."""
-
-    @property
-    def fd_slots(self) -> int:
-        """How many slots the brick's graph wants in its open files."""
+    edge: Any  # an Edge, or what answers like one: to the top of the brick's own graph, while it is up
+    fd_slots: int  # how many slots the brick's graph wants in its open files
 
     def watch(self, listener: Callable[[bool], None]) -> None:
         """Call `listener(up)` whenever the brick comes up or goes down."""

@@ -12,8 +12,8 @@ import stat
 from collections.abc import Mapping
 from time import time_ns
 
-from fusemux.bricks.storage.posix.listing import ListingFops
 from fusemux.bricks.storage.posix.mdata import newer
+from fusemux.bricks.storage.posix.virtual import VirtualXattrs
 from fusemux.bricks.storage.posix.xattrop import combine
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
@@ -21,7 +21,8 @@ from fusemux.graph.framework.types import Frame, Iatt, SetAttr, Xdata
 
 __all__ = ["AttributeFops"]
 
-_OWN = (b"trusted.gfid", b"trusted.glusterfs.volume-id", b"trusted.glusterfs.mdata", b"trusted.pgfid.")
+_OWN = (b"trusted.gfid", b"trusted.glusterfs.volume-id", b"trusted.glusterfs.mdata", b"trusted.pgfid.",
+        b"trusted.gfid2path.")  # fmt: skip
 _INTERNAL = (
     b"trusted.glusterfs.",
     b"trusted.afr.",
@@ -35,7 +36,7 @@ def _gfid(target: Inode | Fd) -> bytes:
     return target.gfid if isinstance(target, Inode) else target.inode.gfid
 
 
-class AttributeFops(ListingFops):
+class AttributeFops(VirtualXattrs):
     def setattr(self, frame: Frame, target: Inode | Fd, attrs: SetAttr, xdata: Xdata = None) -> Iatt:
         gfid, where = _gfid(target), self.where(target)
         if attrs.uid is not None or attrs.gid is not None:
@@ -107,44 +108,27 @@ class AttributeFops(ListingFops):
         where = self.where(target)
         if name is None:
             return self._all(where)
-        try:
-            value = os.getxattr(where, self.stored(name), follow_symlinks=isinstance(where, int))
-        except OSError as error:
-            if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
-                raise
-            return {name: self.virtual(target, name, error)}
-        return {name: value}
+        value = self.get_value(where, self.stored(name))
+        return {name: self.virtual(target, where, name) if value is None else value}
+
+    def get_value(self, where: int | str, stored: bytes) -> bytes | None:
+        """What `getxattr` answers for the xattr that is kept as `stored`; None when absent."""
+        return self.get_xattr(where, stored)
+
+    def put_value(self, where: int | str, stored: bytes, value: bytes, flags: int) -> None:
+        self.set_xattr(where, stored, value, flags)
 
     def _all(self, where: int | str) -> dict[bytes, bytes]:
         values: dict[bytes, bytes] = {}
         for text in os.listxattr(where, follow_symlinks=isinstance(where, int)):
             stored = os.fsencode(text)
             name = self.shown(stored)
-            if name is None or name.startswith(_OWN) or name.startswith(b"trusted.gfid2path."):
+            if name is None or name.startswith(_OWN):
                 continue
-            value = self.get_xattr(where, stored)
+            value = self.get_value(where, stored)
             if value is not None:
                 values[name] = value
         return values
-
-    def virtual(self, target: Inode | Fd, name: bytes, error: OSError) -> bytes:
-        """Xattrs that are computed."""
-        if name == b"glusterfs.open-fd-count":
-            file = self.opened.get(_gfid(target))
-            return b"%d" % (0 if file is None else file.refs)
-        if name == b"trusted.glusterfs.pathinfo":
-            return f"<POSIX({self.path}):{os.uname().nodename}:{self.path}{self.path_in(target)}>".encode(
-                errors="surrogateescape"
-            )
-        raise error
-
-    def path_in(self, target: Inode | Fd) -> str:
-        """A path of the object below the brick, from its records."""
-        where = self.where(target)
-        if isinstance(where, int):
-            found = os.readlink(f"/proc/self/fd/{where}")
-            return found.removeprefix(os.path.realpath(self.path)) or "/"
-        return "/" + where.removeprefix(self.base.removesuffix(".glusterfs/"))
 
     def setxattr(
         self, frame: Frame, target: Inode | Fd, xattrs: Mapping[bytes, bytes], flags: int, xdata: Xdata = None
@@ -154,12 +138,12 @@ class AttributeFops(ListingFops):
             self._check_settable(name)
         counted = False
         for name, value in xattrs.items():
-            self.set_xattr(where, self.stored(name), bytes(value), flags)
+            self.put_value(where, self.stored(name), bytes(value), flags)
             counted = counted or not name.startswith(_INTERNAL)
         self._xattrs_changed(frame, gfid, where, xattrs, counted)
 
     def _check_settable(self, name: bytes) -> None:
-        if name.startswith(_OWN) or name.startswith(b"trusted.gfid2path."):
+        if name.startswith(_OWN):
             raise FopError(errno.EPERM, f"{name.decode(errors='replace')} belongs to the brick")
 
     def _xattrs_changed(

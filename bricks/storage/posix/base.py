@@ -13,11 +13,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from time import time_ns
 
 from fusemux.bricks.storage.posix import mdata
 from fusemux.bricks.storage.posix.directories import DirHandle, DirHandles
-from fusemux.bricks.storage.posix.handle import DOT_GLUSTERFS, parse_link, path_of
+from fusemux.bricks.storage.posix.handle import DOT_GLUSTERFS, parse_link, path_of, unlink_path
 from fusemux.bricks.storage.posix.mdata import Times
 from fusemux.bricks.storage.posix.syscalls import Dirent, XattrsByPath, xattrs_at
 from fusemux.graph.framework.errors import FopError
@@ -32,7 +33,10 @@ _DEFAULT_ACL = "system.posix_acl_default"
 
 
 class OpenFile:
-    """A file that is open, once for all that opened it: offsets are always explicit, so one descriptor is enough."""
+    """A file that is open, once for all that opened it: offsets are always explicit, so one descriptor is enough.
+
+    The descriptor closes with the last reference to the object, so no thread can meet another file at its number.
+    """
 
     __slots__ = ("fd", "gfid", "ino", "nameless", "refs", "setid", "times")
 
@@ -44,6 +48,14 @@ class OpenFile:
         self.setid = setid  # whether set-user-ID or set-group-ID are on: writing must clear them
         self.refs = 1
         self.nameless = False  # the last name is gone, its handle lies in .glusterfs/unlink
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class DirStream:
@@ -77,12 +89,17 @@ class StoreBase:
         self.GFID2PATH = b"trusted.gfid2path."
         self.ctime = True
         self.gfid2path = True
-        self.threads = threads
+        self.mapped = False  # see mapped.py
         self.gl = -1  # .glusterfs
         self.shares = 1  # bricks of this volume on the same backing file system
         self.reserve: tuple[str, float] = ("percent", 1.0)
         self.max_links = 100
+        self.file_bits = self.dir_bits = (
+            0o7777,
+            0,
+        )  # options create-mask and force-create-mode, and those of directories
         self.fips = True
+        self.separator = ":"
         self.room = 0  # bytes that may be stored before free space is looked at again
 
     def begin(self) -> None:
@@ -94,6 +111,13 @@ class StoreBase:
         self.dirs[ROOT_GFID] = self.root
         self.blksize = os.fstat(root).st_blksize
 
+    def forget(self, file: OpenFile) -> None:
+        """Nobody has `file` open any more; if it has no name either, it is gone."""
+        self.opened.pop(file.gfid, None)
+        if file.nameless:
+            with suppress(FileNotFoundError):
+                os.unlink(unlink_path(file.gfid), dir_fd=self.gl)
+
     def end(self) -> None:
         """Close everything, the users' files included.  Never raises."""
         self.handles.leave(self.dirs)
@@ -101,7 +125,8 @@ class StoreBase:
             directory.close()
         self.dirs.clear()
         for file in list(self.opened.values()):
-            self._close(file)
+            self.forget(file)
+            file.close()
         for stream in self.streams:
             os.close(stream.fd)
             stream.fd = -1
@@ -233,6 +258,8 @@ class StoreBase:
             os.setxattr(where, name, value, flags, follow_symlinks=False)
 
     def _times_fd(self, fd: int) -> Times | None:
+        if not self.ctime:
+            return None
         value = self.get_xattr(fd, self.MDATA)
         return None if value is None else mdata.unpack(value)
 
@@ -241,6 +268,8 @@ class StoreBase:
         known = self.opened.get(gfid) or self.dirs.get(gfid)
         if known is not None:
             return known.times
+        if not self.ctime:
+            return None
         value = self.get_xattr(where, self.MDATA)
         return None if value is None else mdata.unpack(value)
 
@@ -249,16 +278,21 @@ class StoreBase:
         known = self.opened.get(gfid) or self.dirs.get(gfid)
         if known is not None:
             return known.times
+        if not self.ctime:
+            return None
         value = self.xattrs.get(dirfd, name, self.MDATA)
         return None if value is None else mdata.unpack(value)
 
     def stat_of(self, where: int | str) -> os.stat_result:
         return os.fstat(where) if isinstance(where, int) else os.lstat(where)
 
+    def stat_at(self, dirfd: int, name: bytes) -> os.stat_result:
+        return os.stat(name, dir_fd=dirfd, follow_symlinks=False)
+
     def iatt(self, gfid: bytes, st: os.stat_result, times: Times | None, xdata: Xdata = None) -> Iatt:
         """The answer for an object: one link less than on the disk (the handle), its recorded times if it has any."""
         mode = st.st_mode
-        if times is None or not self.ctime:
+        if times is None:
             times = (st.st_ctime_ns, st.st_mtime_ns, st.st_atime_ns)
         nlink = st.st_nlink
         return _new(Iatt, (
@@ -266,9 +300,15 @@ class StoreBase:
             st.st_size, st.st_blocks, st.st_blksize, times[2], times[1], times[0], xdata,
         ))  # fmt: skip
 
-    def gone(self, gfid: bytes, error: OSError) -> FopError:
-        """What a failed access by handle means."""
-        return stale(gfid) if error.errno == errno.ENOENT else FopError(error.errno or errno.EIO)
+    def keep_times(self, on: bool) -> None:
+        """Option ctime: whether times are recorded in mdata and answered from it."""
+        if on == self.ctime:
+            return
+        self.ctime = on
+        for directory in self.dirs.values():
+            directory.times = self._times_fd(directory.fd)
+        for file in self.opened.values():
+            file.times = self._times_fd(file.fd)
 
     # -- time stamps -----------------------------------------------------------------------------------------
 
@@ -276,7 +316,7 @@ class StoreBase:
         """An entry of `directory` changed at `now` (0: the backing store has noted it itself)."""
         times = directory.times
         if times is None:
-            if not now:
+            if not now or not self.ctime:
                 return
             st = os.fstat(directory.fd)
             times = (0, 0, st.st_atime_ns)
@@ -298,7 +338,7 @@ class StoreBase:
         """An open file's contents (`modified`) or attributes changed at `now`."""
         times = file.times
         if times is None:
-            if not now:
+            if not now or not self.ctime:
                 return
             st = os.fstat(file.fd)
             times = (0, 0 if modified else st.st_mtime_ns, st.st_atime_ns)
@@ -315,7 +355,7 @@ class StoreBase:
         """The attributes (or, with `modified`, the contents) of any object changed at `now`; its times after that."""
         times = self.times_of(where, gfid)
         if times is None:
-            if not now:
+            if not now or not self.ctime:
                 return None
             st = self.stat_of(where)
             times = (0, 0 if modified else st.st_mtime_ns, st.st_atime_ns)
@@ -330,13 +370,6 @@ class StoreBase:
         if known is not None:
             known.times = times
         return times
-
-    def _close(self, file: OpenFile) -> None:
-        """Give up the descriptor, and the file if it has no name any more."""
-        self.opened.pop(file.gfid, None)
-        fd, file.fd = file.fd, -1
-        if fd >= 0:
-            os.close(fd)
 
     # -- space -----------------------------------------------------------------------------------------------
 

@@ -16,8 +16,7 @@ from typing import Any
 
 from fusemux.bricks.storage.posix import mdata
 from fusemux.bricks.storage.posix.base import DirStream, OpenFile, stale
-from fusemux.bricks.storage.posix.handle import unlink_path
-from fusemux.bricks.storage.posix.remove import RemoveFops
+from fusemux.bricks.storage.posix.rename import RenameFops
 from fusemux.bricks.storage.posix.syscalls import fallocate, syncfs
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
@@ -30,7 +29,7 @@ _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KEEP_SIZE, _PUNCH, _ZERO = 1, 2, 16
 
 
-class DataFops(RemoveFops):
+class DataFops(RenameFops):
     def open(self, frame: Frame, inode: Inode, flags: int, fd: Fd, xdata: Xdata = None) -> None:
         gfid = inode.gfid
         file = self.opened.get(gfid)
@@ -53,7 +52,7 @@ class DataFops(RemoveFops):
                 raise
             fd = os.open(path, os.O_RDONLY | _OPEN)
         try:
-            st = os.fstat(fd)
+            st = self.stat_of(fd)
             if not stat.S_ISREG(st.st_mode):
                 raise FopError(
                     errno.EISDIR if stat.S_ISDIR(st.st_mode) else errno.ENXIO, f"{gfid_text(gfid)} is no file"
@@ -63,7 +62,7 @@ class DataFops(RemoveFops):
             os.close(fd)
             raise
         times = None if value is None else mdata.unpack(value)
-        return OpenFile(gfid, fd, st.st_ino, times, setid=st.st_mode & 0o6000 != 0)
+        return OpenFile(gfid, fd, st.st_ino, times if self.ctime else None, setid=st.st_mode & 0o6000 != 0)
 
     def flush(self, frame: Frame, fd: Fd, xdata: Xdata = None) -> None:
         return None
@@ -74,17 +73,9 @@ class DataFops(RemoveFops):
         if type(handle) is OpenFile:
             handle.refs -= 1
             if not handle.refs:
-                self._close(handle)
+                self.forget(handle)
         elif handle is not None:
             self.close_stream(handle)
-
-    def _close(self, file: OpenFile) -> None:
-        super()._close(file)
-        if file.nameless:
-            try:
-                os.unlink(unlink_path(file.gfid), dir_fd=self.gl)
-            except FileNotFoundError:
-                pass
 
     def close_stream(self, stream: DirStream) -> None:
         if stream.fd >= 0:
@@ -142,10 +133,7 @@ class DataFops(RemoveFops):
         if file is not None:
             return self._resize(frame, file, size)
         file = self._open(gfid)
-        try:
-            return self._resize(frame, file, size)
-        finally:
-            os.close(file.fd)
+        return self._resize(frame, file, size)
 
     def _resize(self, frame: Frame, file: OpenFile, size: int) -> Iatt:
         os.ftruncate(file.fd, size)
@@ -155,7 +143,7 @@ class DataFops(RemoveFops):
         if file.setid and frame.uid:
             self._drop_setid(file)
         self.stamp_file(file, frame.time_ns, modified=True)
-        return self.iatt(file.gfid, os.fstat(file.fd), file.times)
+        return self.iatt(file.gfid, self.stat_of(file.fd), file.times)
 
     def fallocate(self, frame: Frame, fd: Fd, mode: int, offset: int, length: int, xdata: Xdata = None) -> Iatt:
         file = self.file(fd)

@@ -34,7 +34,7 @@ class EntryFops(LookupFops):
     ) -> Iatt:
         directory = self.parent(parent, name)
         self.spend(frame, _BLOCK)
-        new = os.open(name, _CREATE, self.permissions(directory, mode, frame), dir_fd=directory.fd)
+        new = os.open(name, _CREATE, self.permissions(directory, mode, frame, self.file_bits), dir_fd=directory.fd)
         try:
             st, times = self._born(frame, directory, name, new, gfid, xdata)
         except BaseException:
@@ -44,30 +44,34 @@ class EntryFops(LookupFops):
         fd.ctx[self.slot] = self.opened[gfid] = OpenFile(gfid, new, st.st_ino, times, setid=mode & 0o6000 != 0)
         return self.iatt(gfid, st, times)
 
-    def permissions(self, directory: DirHandle, mode: int, frame: Frame) -> int:
-        """The mode to create with: a default ACL stands in for the umask."""
+    def permissions(self, directory: DirHandle, mode: int, frame: Frame, bits: tuple[int, int]) -> int:
+        """The mode to create with: a default ACL stands in for the umask; `bits` are masked out and forced."""
         if directory.acl is None:
             self.learn(directory)
-        return mode & 0o7777 if directory.acl else mode & 0o7777 & ~frame.umask
+        keep, force = bits
+        return (mode if directory.acl else mode & ~frame.umask) & keep | force
 
     def _born(
         self, frame: Frame, directory: DirHandle, name: bytes, new: int, gfid: bytes, xdata: Xdata
     ) -> tuple[os.stat_result, Times | None]:
         """Make the empty regular file `new` an object of the brick."""
-        if frame.uid != self.uid or frame.gid != self.gid:
+        if frame.uid != self.uid or frame.gid != self.gid or self.mapped:
             self.own(new, frame, directory)
         os.setxattr(new, self.GFID, gfid)
         self.link_handle(directory, name, gfid)
-        now = frame.time_ns
-        times = None
-        if now:
-            times = (now, now, now)
-            os.setxattr(new, self.MDATA, mdata.pack(now, now, now))
+        times = self._first_times(new, frame)
         if self.gfid2path:
             os.setxattr(new, *path_record(self.GFID2PATH, directory.slash, name))
         if xdata is not None:
             self.give(new, xdata)
-        return os.fstat(new), times
+        return self.stat_of(new), times
+
+    def _first_times(self, where: int | str, frame: Frame) -> Times | None:
+        now = frame.time_ns
+        if not now or not self.ctime:
+            return None
+        self.set_xattr(where, self.MDATA, mdata.pack(now, now, now))
+        return now, now, now
 
     def own(self, where: int | str, frame: Frame, directory: DirHandle) -> None:
         """Give a new object to the caller; its group to that of a set-group-ID directory."""
@@ -128,7 +132,7 @@ class EntryFops(LookupFops):
         if stat.S_IFMT(mode) in (stat.S_IFREG, 0):
             if os.path.lexists(self.handle_path(gfid)):
                 return self._another_name(frame, directory, name, gfid)
-            new = os.open(name, _CREATE, self.permissions(directory, mode, frame), dir_fd=directory.fd)
+            new = os.open(name, _CREATE, self.permissions(directory, mode, frame, self.file_bits), dir_fd=directory.fd)
             try:
                 st, times = self._born(frame, directory, name, new, gfid, xdata)
             except BaseException:
@@ -138,8 +142,8 @@ class EntryFops(LookupFops):
                 os.close(new)
             self.stamp_dir(directory, frame.time_ns)
             return self.iatt(gfid, st, times)
-        mode = stat.S_IFMT(mode) | self.permissions(directory, mode, frame)
-        return self._make(frame, directory, name, gfid, xdata, lambda: os.mknod(name, mode, rdev, dir_fd=directory.fd))
+        mode = stat.S_IFMT(mode) | self.permissions(directory, mode, frame, self.file_bits) & 0o7777
+        return self._make(frame, directory, name, gfid, xdata, lambda: self.make_node(directory, name, mode, rdev))
 
     def symlink(self, frame: Frame, parent: Inode, name: bytes, text: bytes, gfid: bytes, xdata: Xdata = None) -> Iatt:
         directory = self.parent(parent, name)
@@ -147,7 +151,13 @@ class EntryFops(LookupFops):
         if directory.acl is None:
             self.learn(directory)
         text = bytes(text)
-        return self._make(frame, directory, name, gfid, xdata, lambda: os.symlink(text, name, dir_fd=directory.fd))
+        return self._make(frame, directory, name, gfid, xdata, lambda: self.make_symlink(directory, name, text))
+
+    def make_node(self, directory: DirHandle, name: bytes, mode: int, rdev: int) -> None:
+        os.mknod(name, mode, rdev, dir_fd=directory.fd)
+
+    def make_symlink(self, directory: DirHandle, name: bytes, text: bytes) -> None:
+        os.symlink(text, name, dir_fd=directory.fd)
 
     def _make(
         self, frame: Frame, directory: DirHandle, name: bytes, gfid: bytes, xdata: Xdata, make: Callable[[], None]
@@ -155,16 +165,15 @@ class EntryFops(LookupFops):
         """Make an object that cannot be opened."""
         make()
         try:
-            here = os.fsdecode(b"/proc/self/fd/%d/%s" % (directory.fd, name))
-            if frame.uid != self.uid or frame.gid != self.gid:
+            here = self.path_at(directory, name)
+            if frame.uid != self.uid or frame.gid != self.gid or self.mapped:
                 self.own(here, frame, directory)
             self.set_xattr(here, self.GFID, gfid)
             self.link_handle(directory, name, gfid)
-            now = frame.time_ns
-            times = self.put_times(here, gfid, (now, now, now)) if now else None
+            times = self._first_times(here, frame)
             self.record_name(here, directory, name)
             self.give(here, xdata)
-            st = os.lstat(here)
+            st = self.stat_of(here)
         except BaseException:
             self._unmake(directory, name, gfid)
             raise
@@ -174,23 +183,20 @@ class EntryFops(LookupFops):
     def mkdir(self, frame: Frame, parent: Inode, name: bytes, mode: int, gfid: bytes, xdata: Xdata = None) -> Iatt:
         directory = self.parent(parent, name)
         self.spend(frame, _BLOCK)
-        os.mkdir(name, self.permissions(directory, mode, frame), dir_fd=directory.fd)
+        os.mkdir(name, self.permissions(directory, mode, frame, self.dir_bits), dir_fd=directory.fd)
         new = -1
         try:
             new = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
-            if mode & 0o1000:
-                os.fchmod(new, os.fstat(new).st_mode | 0o1000)
-            if frame.uid != self.uid or frame.gid != self.gid:
+            if self.dir_bits[1] & 0o6000:
+                os.fchmod(new, os.fstat(new).st_mode | self.dir_bits[1] & 0o6000)  # mkdir(2) ignores these
+            if frame.uid != self.uid or frame.gid != self.gid or self.mapped:
                 self.own(new, frame, directory)
             os.setxattr(new, self.GFID, gfid)
             self._claim(directory, name, gfid)
-            now = frame.time_ns
-            times = (now, now, now) if now else None
-            if now:
-                os.setxattr(new, self.MDATA, mdata.pack(now, now, now))
+            times = self._first_times(new, frame)
             if xdata is not None:
                 self.give(new, xdata)
-            st = os.fstat(new)
+            st = self.stat_of(new)
         except BaseException:
             if new >= 0:
                 os.close(new)
@@ -248,17 +254,16 @@ class EntryFops(LookupFops):
         """A file without a name is kept like one whose last name was removed while it was open."""
         directory = self.dir(parent.gfid)
         self.spend(frame, _BLOCK)
-        new = os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, self.permissions(directory, mode, frame),
+        new = os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, self.permissions(directory, mode, frame, self.file_bits),
                       dir_fd=directory.fd)  # fmt: skip
         try:
-            if frame.uid != self.uid or frame.gid != self.gid:
+            if frame.uid != self.uid or frame.gid != self.gid or self.mapped:
                 self.own(new, frame, directory)
             os.setxattr(new, self.GFID, gfid)
             os.link(f"/proc/self/fd/{new}", unlink_path(gfid), dst_dir_fd=self.gl, follow_symlinks=True)
-            now = frame.time_ns
-            times = self.put_times(new, gfid, (now, now, now)) if now else None
+            times = self._first_times(new, frame)
             self.give(new, xdata)
-            st = os.fstat(new)
+            st = self.stat_of(new)
         except BaseException:
             os.close(new)
             raise

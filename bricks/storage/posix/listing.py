@@ -67,19 +67,23 @@ class ListingFops(DataFops):
                 iatt = self.glance(stream.fd, name, xdata)
                 if iatt is not None:
                     return DirEntry(name, offset, ino_of(iatt.gfid), stat.S_IFMT(iatt.mode), iatt)
-                return DirEntry(name, offset, 0, type_ << 12)
+                return DirEntry(name, offset, 0, self.listed_type(type_))
             gfid = self.xattrs.get(stream.fd, name, self.GFID)
         except FileNotFoundError:
             return None
-        return DirEntry(name, offset, 0 if gfid is None else ino_of(gfid), type_ << 12)
+        return DirEntry(name, offset, 0 if gfid is None else ino_of(gfid), self.listed_type(type_))
+
+    def listed_type(self, type_: int) -> int:
+        """S_IFMT bits from a DT_ number, 0 when the backing store does not know."""
+        return type_ << 12
 
     def glance(self, dirfd: int, name: bytes, xdata: Xdata) -> Iatt | None:
         """`look` that mends nothing: None for a name without gfid."""
-        st = os.stat(name, dir_fd=dirfd, follow_symlinks=False)
+        st = self.stat_at(dirfd, name)
         gfid = self.xattrs.get(dirfd, name, self.GFID)
         if gfid is None:
             return None
         times = self.times_at(dirfd, name, gfid)
         if xdata is None:
             return self.iatt(gfid, st, times)
-        return self.iatt(gfid, st, times, self._answers(xdata, gfid, self.xattrs.list(dirfd, name), (dirfd, name)))
+        return self.iatt(gfid, st, times, self.answers(xdata, gfid, self.xattrs.list(dirfd, name), (dirfd, name)))

@@ -13,7 +13,6 @@ import stat
 from collections.abc import Iterable
 from typing import Any
 
-from fusemux.bricks.storage.posix import mdata
 from fusemux.bricks.storage.posix.base import StoreBase, stale
 from fusemux.bricks.storage.posix.directories import DirHandle
 from fusemux.bricks.storage.posix.handle import DOT_GLUSTERFS, folder_of, link_text, path_of
@@ -25,7 +24,6 @@ __all__ = ["GFID_REQ", "LookupFops"]
 
 GFID_REQ = b"gfid-req"
 _OPEN_COUNT = b"glusterfs.open-fd-count"
-_CONTENT = b"glusterfs.content"
 
 
 class LookupFops(StoreBase):
@@ -41,24 +39,23 @@ class LookupFops(StoreBase):
 
     def look(self, directory: DirHandle, name: bytes, xdata: Xdata = None) -> Iatt:
         """The attributes of `name`.  Raises FileNotFoundError, or ENODATA for a name without gfid."""
-        st = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        st = self.stat_at(directory.fd, name)
         gfid = self.xattrs.get(directory.fd, name, self.GFID)
         if gfid is None:
-            gfid = self._give_gfid(directory, name, st, xdata)
+            gfid = self.give_gfid(directory, name, st, xdata)
         known = self.opened.get(gfid) or self.dirs.get(gfid)
         if known is not None:
             times = known.times
         else:
-            value = self.xattrs.get(directory.fd, name, self.MDATA)
-            times = None if value is None else mdata.unpack(value)
+            times = self.times_at(directory.fd, name, gfid)
             if stat.S_ISDIR(st.st_mode):
-                self._check_link(directory, name, gfid)
+                self.check_link(directory, name, gfid)
             elif st.st_nlink == 1:
-                self.link_handle(directory, name, gfid)
-                st = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+                self.give_handle(directory, name, gfid)
+                st = self.stat_at(directory.fd, name)
         if xdata is None:
             return self.iatt(gfid, st, times)
-        answers = self._answers(xdata, gfid, self.xattrs.list(directory.fd, name), (directory.fd, name))
+        answers = self.answers(xdata, gfid, self.xattrs.list(directory.fd, name), (directory.fd, name))
         return self.iatt(gfid, st, times, answers)
 
     def _lookup_gfid(self, inode: Inode, xdata: Xdata) -> Iatt:
@@ -70,29 +67,29 @@ class LookupFops(StoreBase):
     def stat(self, frame: Frame, target: Inode | Fd, xdata: Xdata = None) -> Iatt:
         gfid = target.gfid if isinstance(target, Inode) else target.inode.gfid
         where = self.where(target)
-        st = os.fstat(where) if isinstance(where, int) else os.lstat(where)
+        st = self.stat_of(where)
         times = self.times_of(where, gfid)
         if xdata is None:
             return self.iatt(gfid, st, times)
         names = os.listxattr(where) if isinstance(where, int) else os.listxattr(where, follow_symlinks=False)
-        return self.iatt(gfid, st, times, self._answers(xdata, gfid, map(os.fsencode, names), where))
+        return self.iatt(gfid, st, times, self.answers(xdata, gfid, map(os.fsencode, names), where))
 
     def readlink(self, frame: Frame, inode: Inode, xdata: Xdata = None) -> bytes:
         return os.readlink(os.fsencode(self.handle_path(inode.gfid)))
 
     # -- xattrs asked for along the way ----------------------------------------------------------------------
 
-    def _answers(
+    def answers(
         self, xdata: Any, gfid: bytes, present: Iterable[bytes], where: int | str | tuple[int, bytes]
     ) -> dict[bytes, bytes]:
-        """Those of the xattrs asked for in `xdata` that exist."""
+        """Those of the xattrs asked for in `xdata` (with None) that exist."""
         names = set(present)
         answers: dict[bytes, bytes] = {}
         for key, value in xdata.items():
-            if value is not None and key != _CONTENT:
+            if value is not None:
                 continue
-            if self.stored(key) in names:
-                stored = self.stored(key)
+            stored = self.stored(key)
+            if stored in names:
                 found = self.xattrs.get(*where, stored) if isinstance(where, tuple) else self.get_xattr(where, stored)
                 if found is not None:
                     answers[key] = found
@@ -103,25 +100,37 @@ class LookupFops(StoreBase):
 
     # -- completing what a crash left ------------------------------------------------------------------------
 
-    def _give_gfid(self, directory: DirHandle, name: bytes, st: os.stat_result, xdata: Xdata) -> bytes:
+    def give_gfid(self, directory: DirHandle, name: bytes, st: os.stat_result, xdata: Xdata) -> bytes:
+        """`name` was seen without a gfid: give it that of the request."""
+        found = self.xattrs.get(directory.fd, name, self.GFID)
+        if found is not None:  # it was being made at that moment
+            return found
         gfid = None if xdata is None else xdata.get(GFID_REQ)
         if not isinstance(gfid, bytes) or len(gfid) != 16:
             raise FopError(errno.ENODATA, f"{name!r} in {gfid_text(directory.gfid)} has no gfid")
-        path = b"/proc/self/fd/%d/%s" % (directory.fd, name)
+        if os.path.lexists(self.handle_path(gfid)):
+            raise stale(gfid, f"is in use, {name!r} cannot get it")
+        here = self.path_at(directory, name)
+        self.set_xattr(here, self.GFID, gfid, os.XATTR_CREATE)
         if stat.S_ISDIR(st.st_mode):
-            if self._has_handle(gfid):
-                raise stale(gfid, f"is in use, {name!r} cannot get it")
+            self.link_directory(directory, name, gfid)
         else:
             self.link_handle(directory, name, gfid)
-        os.setxattr(path, self.GFID, gfid, os.XATTR_CREATE, follow_symlinks=False)
-        if stat.S_ISDIR(st.st_mode):
-            self._check_link(directory, name, gfid)
-        else:
-            self.record_name(os.fsdecode(path), directory, name)
+            self.record_name(here, directory, name)
         return gfid
 
-    def _has_handle(self, gfid: bytes) -> bool:
-        return os.path.lexists(self.handle_path(gfid))
+    def path_at(self, directory: DirHandle, name: bytes) -> str:
+        """A path that leads to `name` through the descriptor of its directory."""
+        return os.fsdecode(b"/proc/self/fd/%d/%s" % (directory.fd, name))
+
+    def give_handle(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
+        """The file `name` was seen with one link only: it lost its handle, or was being made."""
+        try:
+            self.link_handle(directory, name, gfid)
+        except FileExistsError:
+            handle = self.stat_at(self.gl, path_of(gfid).encode())
+            if handle.st_ino != self.stat_at(directory.fd, name).st_ino:
+                raise stale(gfid, f"is another file than {name!r}, which carries that gfid too") from None
 
     def link_handle(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
         """Hard link the object `name` to its handle.  Raises EEXIST when another object has that gfid."""
@@ -141,7 +150,7 @@ class LookupFops(StoreBase):
             except FileExistsError:
                 pass
 
-    def _check_link(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
+    def check_link(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
         """The handle of a directory just seen at `name` must lead there: a crash in mkdir or rename may have left another."""
         if gfid == ROOT_GFID:
             return

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fusemux.bricks.storage.posix.attributes import AttributeFops
+from fusemux.bricks.storage.posix.landfill import Landfill
 
 __all__ = ["Store"]
 
 
-class Store(AttributeFops):
+class Store(Landfill):
     """See base.py for how it works; each layer of it is a module of its own."""
 
     def leaks(self) -> dict[str, int]:

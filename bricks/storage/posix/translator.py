@@ -6,23 +6,29 @@ disk they may wait and run in the process's thread pool (option io-mode).
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import trio
+
 from fusemux.bricks.storage.posix import layout
 from fusemux.bricks.storage.posix.directories import dir_handles
+from fusemux.bricks.storage.posix.health import health_of
 from fusemux.bricks.storage.posix.options import OPTIONS
+from fusemux.bricks.storage.posix.remove import RECURSIVE
 from fusemux.bricks.storage.posix.store import Store
+from fusemux.bricks.storage.posix.threaded import store_class
 from fusemux.graph.framework.errors import FopError, FusemuxError
 from fusemux.graph.framework.fops import FOPS, Fop, Kind
-from fusemux.graph.framework.translator import Translator
+from fusemux.graph.framework.inode import Inode
+from fusemux.graph.framework.translator import Event, Translator
+from fusemux.graph.framework.types import Frame, Xdata
 
 __all__ = ["Posix"]
 
-_ABSENT = frozenset({"lk", "inodelk", "entrylk"})  # features/locks
+_ELSEWHERE = frozenset({"lk", "inodelk", "entrylk"})  # features/locks
 _RAM = frozenset({"tmpfs", "ramfs"})
 
 
@@ -33,65 +39,108 @@ class Posix(Translator):
     options = OPTIONS
     fd_slots = 1
 
-    store: Store
-
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.pooled = False
+        self.store: Store | None = None
+        self._janitor: trio.CancelScope | None = None
 
     @property
     def suspends(self) -> bool:
         return self.pooled
 
+    # -- life ------------------------------------------------------------------------------------------------
+
     async def init(self) -> None:
         path = self.opt.directory
         if not path:
             raise FusemuxError(f"{self.name}: option directory is missing")
-        layout.check(path, self.opt.volume_id)
-        self.pooled = self.opt.io_mode == "pool" or (self.opt.io_mode == "auto" and file_system_of(path) not in _RAM)
-        layout.lay_out(path)
+        mapped = layout.is_mapped(path)
+        layout.check(path, self.opt.volume_id, mapped=mapped)
+        self.pooled = self.opt.io_mode == "pool" or (
+            self.opt.io_mode == "auto" and layout.file_system_of(path) not in _RAM
+        )
+        layout.lay_out(path, mapped=mapped)
         os.umask(0)  # modes come from the callers, whose umask is applied unless a default ACL stands in for it
-        self.store = Store(path, dir_handles(self.process), fd_slot=self.fd_slot, threads=self.pooled)
+        cls = store_class(threads=self.pooled, mapped=mapped)
+        store = cls(path, dir_handles(self.process), fd_slot=self.fd_slot, threads=self.pooled)
+        store.begin()
+        self.store = store
+        store.purge_unlinked()
         self._apply()
-        self.store.begin()
-        self.store.purge()
+        self._tidy()
 
     def _apply(self) -> None:
+        """Bring the option values to where they are used."""
         store, opt = self.store, self.opt
+        if store is None:
+            return
         store.shares = opt.shared_brick_count
         store.reserve = opt.reserve
         store.room = 0
-        store.ctime = opt.ctime
+        store.keep_times(opt.ctime)
         store.gfid2path = opt.gfid2path
+        store.separator = opt.gfid2path_separator
         store.max_links = opt.max_hardlinks or 1 << 31
         store.fips = opt.fips_mode_rchecksum
+        store.file_bits = (0o7000 | opt.create_mask, opt.force_create_mode)
+        store.dir_bits = (0o7000 | opt.create_directory_mask, opt.force_directory_mode)
         if opt.owner_uid >= 0 or opt.owner_gid >= 0:
-            os.chown(store.path, opt.owner_uid, opt.owner_gid)
+            store.chown(store.root.fd, opt.owner_uid, opt.owner_gid)
+        self._watch_health()
+
+    def _watch_health(self) -> None:
+        health, opt = health_of(self.process), self.opt
+        if opt.health_check_interval:
+            health.watch(opt.directory, opt.health_check_interval, opt.health_check_timeout, waits=self.pooled,
+                         failed=self._failed)  # fmt: skip
+        else:
+            health.unwatch(opt.directory)
+
+    def _failed(self, why: str) -> None:
+        self.notify(Event.CHILD_DOWN, self, why)
 
     def reconfigure(self, given: Mapping[str, str]) -> None:
         super().reconfigure(given)
-        if hasattr(self, "store"):
-            self._apply()
+        self._apply()
 
     async def fini(self) -> None:
-        if hasattr(self, "store"):
+        health_of(self.process).unwatch(self.opt.directory)
+        if self._janitor is not None:
+            self._janitor.cancel()
+            self._janitor = None
+        if self.store is not None:
             self.store.end()
-            self.process.pool.drop(self.opt.directory)
+        self.process.pool.drop(self.opt.directory)
 
     def statedump(self) -> dict[str, Any]:
-        return {"path": self.opt.directory, "io-mode": "pool" if self.pooled else "inline", **self.store.leaks()}
+        held = {} if self.store is None else self.store.leaks()
+        return {"path": self.opt.directory, "io-mode": "pool" if self.pooled else "inline", **held}
 
+    # -- the landfill ----------------------------------------------------------------------------------------
 
-def file_system_of(path: str) -> str:
-    """The type of the file system that holds `path`, as /proc/self/mountinfo names it; empty when unknown."""
-    st = os.stat(path)
-    device = f"{os.major(st.st_dev)}:{os.minor(st.st_dev)}"
-    with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        for line in mounts:
-            left, _, right = line.partition(" - ")
-            if left.split()[2] == device:
-                return right.split()[0]
-    return ""
+    async def rmdir(self, frame: Frame, parent: Inode, name: bytes, inode: Inode, xdata: Xdata = None) -> None:
+        await _RMDIR(self, frame, parent, name, inode, xdata)
+        if xdata is not None and RECURSIVE in xdata:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Raze what lies in the landfill, in the background and after a while."""
+        if self._janitor is None and self.store is not None and self.store.has_landfill():
+            self._janitor = self.process.spawn(self._raze, name=f"{self.name} landfill")
+
+    async def _raze(self) -> None:
+        while self.store is not None and self.store.has_landfill():
+            await trio.sleep(self.opt.janitor_sleep_duration)
+            razing = self.store.raze()
+            while await self._call(self.store.step, razing):
+                await trio.lowlevel.checkpoint()
+        self._janitor = None
+
+    # -- fops ------------------------------------------------------------------------------------------------
+
+    async def _call(self, work: Callable[..., Any], *args: Any) -> Any:
+        return await self.process.pool.run(self.opt.directory, work, *args) if self.pooled else work(*args)
 
 
 def _shim(fop: Fop) -> Callable[..., Awaitable[Any]]:
@@ -102,24 +151,23 @@ def _shim(fop: Fop) -> Callable[..., Awaitable[Any]]:
     name = fop.name
     by_name = any(arg.kind is Kind.NAME for arg in fop.args)
 
-    def failed(error: OSError) -> FopError:
-        number = error.errno or errno.EIO
-        if number == errno.ENOENT and not by_name:
-            number = errno.ESTALE
-        return FopError(number, error.strerror or "")
-
     async def call(self: Posix, *args: Any) -> Any:
         try:
             if self.pooled:
                 return await self.process.pool.run(self.opt.directory, getattr(self.store, name), *args)
             return getattr(self.store, name)(*args)
         except OSError as error:
-            raise failed(error) from None
+            number = error.errno or errno.EIO
+            if number == errno.ENOENT and not by_name:
+                number = errno.ESTALE
+            raise FopError(number, error.strerror or "") from None
 
     call.__name__ = name
     return call
 
 
+_RMDIR = _shim(FOPS["rmdir"])
+
 for _fop in FOPS.values():
-    if _fop.name not in _ABSENT:
+    if _fop.name not in _ELSEWHERE and _fop.name not in Posix.__dict__:
         setattr(Posix, _fop.name, _shim(_fop))
