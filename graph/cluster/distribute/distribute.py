@@ -1,0 +1,97 @@
+"""cluster/distribute: one volume out of several subvolumes; each file lies whole on one of them.
+
+Which one, its name tells: every directory divides the hashes of names among the subvolumes (hash.py, layout.py).  Nothing else is
+kept anywhere, so a lookup or a create asks one subvolume.  When a file cannot be where its name hashes (it was renamed, or there
+was no room) a linkto file there points to it (linkto.py).
+
+The pure modules decide: hash, layout, directory (surveys and healing), rename_plan, space.  The others perform, each a part of the fops:
+lookup, heal, entries, directories, rename, listing, dispatch, metadata.  This one holds them together: life cycle, events,
+and the volume of a single subvolume, where all fops but a few pass through and layouts are written all the same, so that
+subvolumes can be added later.
+
+Not here: rebalance.  What it would need is kept (commit hashes, options).
+
+Source: GlusterFS cluster/distribute (design facts, dht).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fusemux.graph.cluster.distribute.metadata import Metadata
+from fusemux.graph.cluster.distribute.options import OPTIONS, RebalanceSettings
+from fusemux.graph.framework.translator import Event, Translator
+
+__all__ = ["Distribute"]
+
+# With one child only what concerns layouts and their xattrs stops here.
+_SINGLE = frozenset({"mkdir", "getxattr", "setxattr", "removexattr"})
+
+
+class Distribute(Metadata):
+    type = "cluster/distribute"
+    children_max = None
+    options = OPTIONS
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._reported: set[int] = set()
+        self._serving: bool | None = None  # what the parents were told; None: nothing yet
+
+    def intercepts(self, fop: str) -> bool:
+        return super().intercepts(fop) and (len(self.children) > 1 or fop in _SINGLE)
+
+    async def init(self) -> None:
+        await super().init()
+        self.up = [False] * len(self.children)
+        self.learn_leaves()
+
+    def reconfigure(self, given: Mapping[str, str]) -> None:
+        super().reconfigure(given)
+        if self._serving is not None:
+            self._announce(None)
+
+    # -- events ----------------------------------------------------------------------------------------------
+
+    def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:
+        if event not in (Event.CHILD_UP, Event.CHILD_DOWN) or source is None:
+            super().notify(event, source, data)
+            return
+        is_up = event is Event.CHILD_UP
+        changed = False
+        for edge in self.children:
+            if edge.translator is source:
+                changed = changed or self.up[edge.index] != is_up
+                self.up[edge.index] = is_up
+                self._reported.add(edge.index)
+        if changed:
+            self.generation += 1
+            self.space.forget()
+        if len(self._reported) == len(self.children):
+            self._announce(event if changed else None)
+
+    def _announce(self, event: Event | None) -> None:
+        """Tell the parents whether this volume serves: first when every subvolume has reported, then when it changes."""
+        serving = all(self.up) if self.opt.assert_no_child_down else any(self.up)
+        if serving != self._serving:
+            self._serving = serving
+            Translator.notify(self, Event.CHILD_UP if serving else Event.CHILD_DOWN, self)
+        elif event is not None and serving:
+            came = event is Event.CHILD_UP
+            Translator.notify(self, Event.SOME_DESCENDENT_UP if came else Event.SOME_DESCENDENT_DOWN, self)
+
+    # -- what it says of itself ------------------------------------------------------------------------------
+
+    def statedump(self) -> dict[str, Any]:
+        space = [None if s is None else {"blocks": s.blocks, "bavail": s.bavail} for s in self.space.stats]
+        return {
+            "subvolumes": {name: "up" if up else "down" for name, up in zip(self.names, self.up, strict=True)},
+            "generation": self.generation,
+            "commit-hash": self.volume_commit,
+            "layouts": len(self._layouts),
+            "locks": len(self.locks.held),
+            "filled": [self.names[place] for place, full in enumerate(self.space.filled) if full],
+            "space": space,
+            "rebalance": RebalanceSettings.of(self.opt)._asdict(),
+        }
