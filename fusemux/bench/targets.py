@@ -126,7 +126,8 @@ def stop_server(server: subprocess.Popen[bytes], mounts: Sequence[Path], limit_s
     """Unmount, then wait for the server's end, then insist.  Nothing stays mounted."""
     for mount in mounts:
         if os.path.ismount(mount):
-            subprocess.run(["fusermount3", "-u", "-z", str(mount)], check=False, capture_output=True)
+            unmount = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
+            subprocess.run([*unmount, str(mount)], check=False, capture_output=True)
     try:
         server.wait(limit_s)
     except subprocess.TimeoutExpired:

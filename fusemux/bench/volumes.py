@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fusemux.bench.targets import Target, stop_server, wait_until
 
-__all__ = ["serve_command", "volumes"]
-
-
-def serve_command(specs: Sequence[str], base: Path, options: Sequence[str], interpreter: Sequence[str]) -> list[str]:
-    """The command that serves a throw-away volume of each spec below `base`, in one process, in the foreground."""
-    chosen = [word for option in options for word in ("-o", option)]
-    return [sys.executable, *interpreter, "-m", "fusemux", "serve", "--base", str(base), *chosen, *specs]
+__all__ = ["volumes"]
 
 
 @contextmanager
 def volumes(
     specs: Sequence[str], *, name: str = "fusemux", options: Sequence[str] = (), interpreter: Sequence[str] = ()
 ) -> Iterator[Target]:
-    """`specs` served by one process; `options` as for mount -o; `interpreter` holds options for the server's Python."""
+    """`specs` served by one process; `options` as for mount -o; `interpreter` holds options for the server's Python.
+
+    The server has a run directory of its own, so that it neither sees nor disturbs what else is mounted here.
+    """
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fusemux-bench-")))
-        server = subprocess.Popen(serve_command(specs, base, options, interpreter))
-        places = [base / str(n) for n in range(len(specs))]
-        stack.callback(stop_server, server, places)
+        places = [base / "mnt" / str(number) for number in range(len(specs))]
+        for place in places:
+            place.mkdir(parents=True)
+        chosen = [word for option in options for word in ("-o", option)]
+        words = [f"{spec}:{place}" for spec, place in zip(specs, places, strict=True)]
+        server = subprocess.Popen(
+            [sys.executable, *interpreter, "-m", "fusemux", "serve", *chosen, *words],
+            env=os.environ | {"FUSEMUX_RUN_DIR": str(base / "run")},
+        )
+        stack.callback(_stop, server, base)
         wait_until(lambda: all(map(os.path.ismount, places)), f"{name} serves {len(specs)} volumes", server)
         yield Target(name, places, [server.pid], places)
+
+
+def _stop(server: subprocess.Popen[bytes], base: Path) -> None:
+    """Ask it to end, which unmounts; insist when it does not.  Nothing stays mounted below `base`."""
+    if server.poll() is None:
+        server.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(20)
+    left = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if f" {base}/" in line]
+    stop_server(server, [Path(place) for place in left])
