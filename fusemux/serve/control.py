@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from fusemux.graph.framework.errors import FusemuxError
 
@@ -103,7 +103,7 @@ async def _answer(request: Any, handlers: Mapping[str, Handler]) -> dict[str, An
         return {"error": f"{type(error).__name__}: {error}", "exit": 4}
 
 
-def ask(path: Path, op: str, *, timeout_s: float = 60, **arguments: Any) -> Any:
+def ask(path: Path, op: str, /, *, timeout_s: float = 60, **arguments: Any) -> Any:
     """The answer of the server at `path`.  Raises Unreachable, and Refused when it says no."""
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))

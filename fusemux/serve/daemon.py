@@ -20,8 +20,9 @@ __all__ = ["Readiness", "in_background"]
 class Readiness:
     """The child's end of the pipe; without a pipe (in the foreground) `ready` and `failed` only act here."""
 
-    def __init__(self, pipe: int | None = None) -> None:
+    def __init__(self, pipe: int | None = None, *, keep_output: bool = False) -> None:
         self._pipe = pipe
+        self._keep_output = keep_output
         self.told = False
         self.error = ""
 
@@ -29,7 +30,8 @@ class Readiness:
         """All mounts serve: let the caller go, and let go of its terminal."""
         self.told = True
         if self._pipe is not None:
-            _silence()
+            if not self._keep_output:
+                _silence()
             self._send(b"ready")
 
     def failed(self, status: int, message: str) -> None:
@@ -50,10 +52,10 @@ class Readiness:
             self._pipe = None
 
 
-def in_background(serve: Callable[[Readiness], int]) -> tuple[int, str]:
+def in_background(serve: Callable[[Readiness], int], *, keep_output: bool = False) -> tuple[int, str]:
     """Run `serve(readiness)` in a process of its own session; the exit status and error for the caller.
 
-    Returns only in the parent.
+    Returns only in the parent.  With `keep_output` the child keeps stdout and stderr.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     sys.stdout.flush()
@@ -61,7 +63,7 @@ def in_background(serve: Callable[[Readiness], int]) -> tuple[int, str]:
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _child(serve, Readiness(writer))
+        _child(serve, Readiness(writer, keep_output=keep_output))
     os.close(writer)
     try:
         return _outcome(child, _read_all(reader))

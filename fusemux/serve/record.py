@@ -39,6 +39,11 @@ class Record:
     def socket(self) -> Path:
         return servers_dir() / f"{self.pid}.sock"
 
+    def has_ended(self) -> bool:
+        """Whether the server is gone."""
+        now = _read(self.path)
+        return now is None or not now.alive
+
     def discard(self) -> None:
         """Forget a dead server."""
         self.socket.unlink(missing_ok=True)
