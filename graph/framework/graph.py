@@ -77,7 +77,7 @@ class Graph:
 
     def _absent(self, section: Section) -> type[Translator]:
         if not registry.stand_in(section.type, section.options):
-            hint = registry.suggestion(section.type)
+            hint = registry.suggestion(section.type) if section.type_line else ""
             raise VolfileError(
                 self.source, section.type_line, f"there is no translator {section.type!r} ({section.name!r}) here{hint}"
             )

@@ -33,10 +33,10 @@ _TOKEN = re.compile(
 
 
 class VolfileError(FusemuxError):
-    """The volfile is wrong at `line`."""
+    """The volfile is wrong at `line`; 0 when nobody wrote it, because it was generated."""
 
     def __init__(self, source: str, line: int, message: str) -> None:
-        super().__init__(f"{source}, line {line}: {message}")
+        super().__init__(f"{source}, line {line}: {message}" if line else f"{source}: {message}")
         self.line = line
 
 
