@@ -28,7 +28,7 @@ from fusemux.bench.table import render, thousands
 from fusemux.bench.targets import Target
 from fusemux.bench.volumes import volumes
 
-__all__ = ["add_arguments", "layer_of", "run", "self_times", "text"]
+__all__ = ["add_arguments", "layer_of", "layers_of", "profile_text", "run", "self_times", "text", "times_of"]
 
 _FRAME = re.compile(r"(?P<function>.+) \((?P<file>[^():]+)(:(?P<line>\d+))?\)$")
 _OURS = re.compile(r".*?/?(?P<path>(?:fusemux/)?(?:fuse|graph|bricks|serve|mount|cli|volume|fault)/.*|fusemux/.*)\.py$")
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         else:
             with volumes(specs, options=args.option, interpreter=["-m", "cProfile", "-o", str(out)]) as target:
                 measured = measure(target, _load(target, args, variant), limit_s=args.limit)
-            times = _from_cprofile(out)
+            times = times_of(str(out))
     answer = _report(times, measured) | {
         "bench": "profile",
         "profiler": "py-spy" if spy else "cProfile",
@@ -129,26 +129,33 @@ def layer_of(file: str) -> str:
     return words[0]
 
 
-def _from_cprofile(path: Path) -> dict[Place, float]:
+def times_of(profile: Any) -> dict[Place, float]:
+    """Seconds of self time by function; `profile` is what pstats takes: a file's name or a Profile."""
     times: Counter[Place] = Counter()
-    for (file, _, function), (_, _, own_s, _, _) in pstats.Stats(str(path)).stats.items():  # type: ignore[attr-defined]
+    for (file, _, function), (_, _, own_s, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
         times[Place(layer_of(file), function)] += own_s
     return dict(times)
 
 
-def _report(times: dict[Place, float], measured: Measurement) -> dict[str, Any]:
-    total = sum(times.values()) or 1.0
-    cycle_us = measured.cpu_per_operation_s * 1e6
-    layers: Counter[str] = Counter()
+def layers_of(times: dict[Place, float], cycle_us: float) -> dict[str, Any]:
+    """`cycle_us` divided among layers and functions in proportion to their self times."""
+    unit = cycle_us / (sum(times.values()) or 1.0)
+    layers: dict[str, float] = {}
     for place, own in times.items():
-        layers[place.layer] += own  # type: ignore[assignment]  # a Counter of floats
+        layers[place.layer] = layers.get(place.layer, 0.0) + own * unit
     functions = sorted(times.items(), key=lambda item: -item[1])
+    return {
+        "layers_us": {layer: round(us, 2) for layer, us in sorted(layers.items(), key=lambda item: -item[1])},
+        "functions_us": [[place.layer, place.function, round(own * unit, 2)] for place, own in functions],
+    }
+
+
+def _report(times: dict[Place, float], measured: Measurement) -> dict[str, Any]:
+    cycle_us = measured.cpu_per_operation_s * 1e6
     return {
         "errors": measured.load.errors, "per_s": round(measured.per_s, 1), "cpu_us_per_cycle": round(cycle_us, 1),
         "system_us_per_cycle": round(measured.cost.system_s / max(measured.load.operations, 1) * 1e6, 1),
-        "layers_us": {layer: round(own / total * cycle_us, 2) for layer, own in layers.most_common()},
-        "functions_us": [[place.layer, place.function, round(own / total * cycle_us, 2)] for place, own in functions],
-    }  # fmt: skip
+    } | layers_of(times, cycle_us)  # fmt: skip
 
 
 def _count_syscalls(specs: Sequence[str], args: argparse.Namespace, variant: str) -> dict[str, float]:
@@ -174,16 +181,19 @@ def text(answer: dict[str, Any]) -> str:
     whole = answer["cpu_us_per_cycle"] or 1.0
     head = (f"{answer['per_s']:,.0f} cycles/s while sampled by {answer['profiler']}; {whole:,.0f} us of CPU a cycle, "
             f"{answer['system_us_per_cycle']:,.0f} of them in the kernel; errors: {answer['errors']}")  # fmt: skip
-    layers = render(
-        ("layer", "self us/cycle", "%"),
-        [(layer, f"{us:.1f}", f"{us / whole:.0%}") for layer, us in answer["layers_us"].items()],
-    )
-    top = [
-        (f"{layer}: {function}", f"{us:.1f}", f"{us / whole:.1%}")
-        for layer, function, us in answer["functions_us"][: answer["top"]]
-    ]
-    parts = [head, layers, render(("function", "self us/cycle", "%"), top)]
+    parts = [head, profile_text(answer, whole)]
     if calls := answer.get("syscalls_per_cycle"):
         rows = [(name, thousands(number)) for name, number in calls.items() if number >= 0.01]
         parts.append(render(("system call", "per cycle"), [*rows, ("all", f"{sum(calls.values()):.1f}")]))
     return "\n\n".join(parts)
+
+
+def profile_text(answer: dict[str, Any], whole_us: float) -> str:
+    """Self time by layer, and of the functions with the most of it."""
+    layers = [(layer, f"{us:.1f}", f"{us / whole_us:.0%}") for layer, us in answer["layers_us"].items()]
+    functions = [
+        (f"{layer}: {function}", f"{us:.1f}", f"{us / whole_us:.1%}")
+        for layer, function, us in answer["functions_us"][: answer["top"]]
+    ]
+    heading = ("self us/cycle", "%")
+    return render(("layer", *heading), layers) + "\n\n" + render(("function", *heading), functions)

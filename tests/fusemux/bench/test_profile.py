@@ -2,7 +2,7 @@
 
 import pytest
 
-from fusemux.bench.profile import Place, layer_of, self_times
+from fusemux.bench.profile import Place, layer_of, layers_of, profile_text, self_times
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,11 @@ def test_samples_belong_to_the_function_at_the_top_of_the_stack() -> None:
     ]
     times = self_times(stacks)
     assert times == {Place("cluster/replicate", "writev"): 42, Place("serve", "main"): 3}
+
+
+def test_a_cycle_is_divided_among_layers_in_proportion() -> None:
+    times = {Place("storage/posix", "writev"): 3.0, Place("storage/posix", "create"): 1.0, Place("trio", "run"): 1.0}
+    answer = layers_of(times, 100.0)
+    assert answer["layers_us"] == {"storage/posix": 80.0, "trio": 20.0}
+    assert answer["functions_us"][0] == ["storage/posix", "writev", 60.0]
+    assert "80%" in profile_text(answer | {"top": 1}, 100.0)
