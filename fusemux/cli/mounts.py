@@ -55,8 +55,7 @@ def umount(arguments: Namespace, output: Output) -> None:
 
 
 def _umount(path: str, *, lazy: bool) -> None:
-    if mounttable.is_stale(path):
-        unmounting.clear_stale(path)
+    if unmounting.clear_stale(path):
         return
     entry = mounttable.mounted_at(path)
     if entry is None or not entry.is_ours:

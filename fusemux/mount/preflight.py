@@ -25,10 +25,10 @@ def check_target(path: str, *, replace_stale: bool = False) -> str:
     With `replace_stale` a stale mount is cleared.
     """
     real = os.path.realpath(path)
-    if mounttable.is_stale(real):
-        if not replace_stale:
-            raise MountError(unmounting.stale_message(real))
-        _cleared(real)
+    if replace_stale:
+        _clear(real)
+    elif mounttable.is_stale(real):
+        raise MountError(unmounting.stale_message(real))
     try:
         mode = os.stat(real).st_mode
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def check_target(path: str, *, replace_stale: bool = False) -> str:
     return real
 
 
-def _cleared(path: str) -> None:
+def _clear(path: str) -> None:
     try:
         unmounting.clear_stale(path)
     except unmounting.StaleMount as error:

@@ -63,9 +63,12 @@ def mounted_at(path: str) -> Mounted | None:
 
 
 def is_stale(path: str) -> bool:
-    """Whether `path` is a mount whose server is gone."""
+    """Whether `path` is a mount whose server is gone.
+
+    Only statfs(2) always asks the server: attributes may be cached without end.
+    """
     try:
-        os.stat(path)
+        os.statvfs(path)
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False

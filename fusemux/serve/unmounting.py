@@ -61,12 +61,14 @@ def stale_message(path: str) -> str:
     )
 
 
-def clear_stale(path: str) -> None:
-    """Remove the stale mount at `path`, and everything else that its server left behind.
+def clear_stale(path: str) -> bool:
+    """Remove the stale mount at `path`, if there is one, and everything else that its server left behind.
 
-    Raises StaleMount when what is mounted there is not ours or cannot be unmounted.
+    Returns whether there was anything.  Raises StaleMount when what is mounted there is not ours or cannot be unmounted.
     """
+    found = False
     while mounttable.is_stale(path):
+        found = True
         entry = mounttable.mounted_at(path)
         if entry is not None and not entry.fstype.startswith("fuse"):
             raise StaleMount(f"{path}: the stale mount is of type {entry.fstype}, not one of ours; unmount it yourself")
@@ -78,6 +80,8 @@ def clear_stale(path: str) -> None:
     for record in all_records():
         if not record.alive and path in record.mounts:
             clear_dead(record)
+            found = True
+    return found
 
 
 def clear_dead(record: Record) -> None:
