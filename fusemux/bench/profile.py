@@ -133,7 +133,8 @@ def times_of(profile: Any) -> dict[Place, float]:
     """Seconds of self time by function; `profile` is what pstats takes: a file's name or a Profile."""
     times: Counter[Place] = Counter()
     for (file, _, function), (_, _, own_s, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
-        times[Place(layer_of(file), function)] += own_s
+        layer = "system calls" if function.startswith("<built-in method posix.") else layer_of(file)
+        times[Place(layer, function)] += own_s
     return dict(times)
 
 
