@@ -1,0 +1,1 @@
+"""The fops of cluster/replicate, by what they touch."""

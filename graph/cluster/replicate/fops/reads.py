@@ -1,0 +1,194 @@
+"""Fops that read: from one good copy, and from another when that one fails.
+
+Which errors are worth asking another copy: all but those that a good copy answers about the request itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any
+
+from fusemux.graph.cluster.replicate.changelog import DATA, METADATA
+from fusemux.graph.cluster.replicate.core import first, inode_of
+from fusemux.graph.cluster.replicate.eager import Opened
+from fusemux.graph.cluster.replicate.fops.handles import Handles
+from fusemux.graph.cluster.replicate.fops.metadata import CHANGELOG_PREFIX
+from fusemux.graph.cluster.replicate.readable import Copies
+from fusemux.graph.framework.errors import FopError
+from fusemux.graph.framework.inode import Fd, Inode
+from fusemux.graph.framework.types import DirEntry, Frame, Iatt, StatVfs, Xdata
+
+__all__ = ["Reads"]
+
+_FINAL = frozenset({
+    errno.E2BIG, errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ENAMETOOLONG, errno.ENODATA, errno.ENOTDIR, errno.ENXIO,
+    errno.EOPNOTSUPP, errno.EPERM, errno.ERANGE,
+})  # fmt: skip
+
+
+class Reads(Handles):
+    async def readv(self, frame: Frame, fd: Fd, size: int, offset: int, xdata: Xdata = None) -> Any:
+        known = fd.inode.ctx[self.inode_slot]
+        skip = 0
+        if known is not None and known.token is self.token and fd.ctx[self.fd_slot] is self.opened:
+            child = known.read_data
+            if child >= 0:
+                try:
+                    return await self.children[child].readv(frame, fd, size, offset, xdata)
+                except FopError as error:
+                    if error.errno in _FINAL:
+                        raise
+                    skip = 1 << child
+        return await self._read(DATA, "readv", (frame, fd, size, offset, xdata), fd.inode, fd, skip)
+
+    async def stat(self, frame: Frame, target: Inode | Fd, xdata: Xdata = None) -> Iatt:
+        inode = target if type(target) is Inode else inode_of(target)
+        known = inode.ctx[self.inode_slot]
+        skip = 0
+        if known is not None and known.token is self.token and (target is inode or self._open_everywhere(target)):
+            child = known.read_metadata
+            if child >= 0:
+                try:
+                    reply: Iatt = await self.children[child].stat(frame, target, xdata)
+                    return reply
+                except FopError as error:
+                    if error.errno in _FINAL:
+                        raise
+                    skip = 1 << child
+        reply = await self._read_target(METADATA, "stat", (frame, target, xdata), target, skip)
+        return reply
+
+    def _open_everywhere(self, target: Any) -> bool:
+        return target.ctx[self.fd_slot] is self.opened
+
+    async def readlink(self, frame: Frame, inode: Inode, xdata: Xdata = None) -> Any:
+        return await self._read(METADATA, "readlink", (frame, inode, xdata), inode)
+
+    async def seek(self, frame: Frame, fd: Fd, offset: int, whence: int, xdata: Xdata = None) -> int:
+        reply: int = await self._read(DATA, "seek", (frame, fd, offset, whence, xdata), fd.inode, fd)
+        return reply
+
+    async def rchecksum(self, frame: Frame, fd: Fd, offset: int, length: int, xdata: Xdata = None) -> tuple[int, bytes]:
+        args = (frame, fd, offset, length, xdata)
+        reply: tuple[int, bytes] = await self._read(DATA, "rchecksum", args, fd.inode, fd)
+        return reply
+
+    async def getxattr(
+        self, frame: Frame, target: Inode | Fd, name: bytes | None, xdata: Xdata = None
+    ) -> Mapping[bytes, bytes]:
+        if name is not None and name.startswith(CHANGELOG_PREFIX) and frame.pid >= 0:
+            raise FopError(errno.ENODATA, f"{name.decode()} belongs to {self.name}")
+        args = (frame, target, name, xdata)
+        reply: Mapping[bytes, bytes] = await self._read_target(METADATA, "getxattr", args, target)
+        if name is None:
+            return {key: value for key, value in reply.items() if not key.startswith(CHANGELOG_PREFIX)}
+        return reply
+
+    # -- any read ----------------------------------------------------------------------------------------------
+
+    async def _read_target(self, kind: int, fop: str, args: tuple[Any, ...], target: Inode | Fd, skip: int = 0) -> Any:
+        return await self._read(kind, fop, args, inode_of(target), target if isinstance(target, Fd) else None, skip)
+
+    async def _read(
+        self, kind: int, fop: str, args: tuple[Any, ...], inode: Inode, fd: Fd | None = None, skip: int = 0
+    ) -> Any:
+        """Read from the chosen copy, then from the other good ones (not those in `skip`), then ask all copies anew, once."""
+        frame: Frame = args[0]
+        self.require_quorum(self.members.up)
+        failure: FopError | None = None
+        for known in (await self.known(frame, inode), None):
+            if known is None:
+                known = await self.refresh(frame, inode)
+            while readable := known.readable(kind, self.arbiters) & self.members.up & ~skip:
+                child = self._choose(known, kind, readable)
+                skip |= 1 << child
+                if fd is not None and not await self.reopen(frame, fd, 1 << child):
+                    continue
+                try:
+                    return await self._timed(child, fop, args)
+                except FopError as error:
+                    if error.errno in _FINAL:
+                        raise
+                    failure = error
+        raise failure or self.unreadable(inode)
+
+    def _choose(self, known: Copies, kind: int, readable: int) -> int:
+        child = known.read_metadata if kind == METADATA else known.read_data
+        if child >= 0 and readable >> child & 1:
+            return child
+        if self.policy.dynamic:
+            return self.policy.choose_now(readable, self.reading, self.latency)
+        return first(readable)
+
+    async def _timed(self, child: int, fop: str, args: tuple[Any, ...]) -> Any:
+        if not self.policy.dynamic:
+            return await getattr(self.children[child], fop)(*args)
+        self.reading[child] += 1
+        began = perf_counter()
+        try:
+            return await getattr(self.children[child], fop)(*args)
+        finally:
+            self.reading[child] -= 1
+            self.latency[child] += (perf_counter() - began - self.latency[child]) / 8
+
+    # -- directories and space ---------------------------------------------------------------------------------
+
+    async def readdir(
+        self, frame: Frame, fd: Fd, count: int, offset: int, plus: bool, xdata: Xdata = None
+    ) -> list[DirEntry]:
+        """A reader stays with one copy from the first entry to the last, because offsets mean nothing to another."""
+        opened: Opened | None = fd.ctx[self.fd_slot]
+        child = opened.stream if opened is not None and offset else -1
+        if child < 0:
+            child = await self._stream(frame, fd)
+        elif not self.open_on(fd) >> child & 1:
+            raise FopError(
+                errno.ENOTCONN, f"{self.name}: the copy that was being listed is away; list again from the start"
+            )
+        entries: list[DirEntry] = await self.children[child].readdir(frame, fd, count, offset, plus, xdata)
+        return [await self._vouched(frame, entry, child) for entry in entries] if plus else entries
+
+    async def _stream(self, frame: Frame, fd: Fd) -> int:
+        """Choose the copy of a directory that will be listed."""
+        self.require_quorum(self.members.up)
+        known = await self.known(frame, fd.inode)
+        readable = known.readable(DATA, 0) & self.members.up
+        preferred = readable & ~self.arbiters or readable
+        while preferred:
+            child = self._choose(known, DATA, preferred)
+            if await self.reopen(frame, fd, 1 << child):
+                fd.ctx[self.fd_slot] = Opened(self.generation, self.open_on(fd), child)
+                return child
+            preferred &= ~(1 << child)
+        raise self.unreadable(fd.inode)
+
+    async def _vouched(self, frame: Frame, entry: DirEntry, child: int) -> DirEntry:
+        """`entry` with its attributes if its copy on `child` is good, else without, so that it is looked up."""
+        if entry.iatt is None:
+            return entry
+        inode = self.graph.itable.learn(entry.iatt.gfid, stat.S_IFMT(entry.iatt.mode))
+        known = inode.ctx[self.inode_slot]
+        if known is not None and known.token is self.token and known.read_metadata == child:
+            return entry
+        try:
+            known = await self.known(frame, inode)
+        except FopError:
+            return entry._replace(iatt=None)
+        good = (
+            known.read_metadata == child if self.opt.consistent_metadata else known.seen & ~known.data & ~known.metadata
+        )
+        usable = good if isinstance(good, bool) else bool(good >> child & 1) and not self.arbiters >> child & 1
+        return entry if usable else entry._replace(iatt=None)
+
+    async def statfs(self, frame: Frame, inode: Inode, xdata: Xdata = None) -> StatVfs:
+        """Of the copies that hold data, the one with the least space."""
+        up = self.members.up & ~self.arbiters
+        self.require_quorum(self.members.up)
+        replies = await self.wind(up, "statfs", frame, inode, xdata)
+        good = [reply for reply in replies if isinstance(reply, StatVfs)]
+        if not good:
+            raise self.failure(replies)
+        return min(good, key=lambda space: space.bavail * space.frsize)

@@ -1,0 +1,38 @@
+"""The options of cluster/replicate, named and defaulted as GlusterFS's are."""
+
+from __future__ import annotations
+
+from fusemux.graph.framework.options import Option
+
+__all__ = ["OPTIONS"]
+
+OPTIONS = (
+    Option("afr-pending-xattr", "list", None, "Names of the children in the changelog's xattrs, in child order; unset: "
+           "the children's own names.", live=False),
+    Option("afr-dirty-xattr", "str", "trusted.afr.dirty", "The xattr that marks transactions under way.", live=False),
+    Option("arbiter-count", "int", "0", "1: the last child keeps names and attributes but no data.", low=0, high=1, live=False),
+    Option("eager-lock", "bool", "on", "Keep the dirty mark of a file between writes instead of setting and clearing it each "
+           "time.", key="cluster.eager-lock"),
+    Option("full-lock", "bool", "yes", "Without eager-lock, writes exclude each other on the whole file; no: only where they "
+           "overlap.", key="cluster.full-lock"),
+    Option("post-op-delay-secs", "int", "1", "How long a file's dirty mark stays after the last write; 0 clears it after each "
+           "write.", key="cluster.post-op-delay-secs", low=0, high=2147483647),
+    Option("optimistic-change-log", "bool", "on", "Changes of names and attributes are not marked in advance while all copies "
+           "are there.", key="cluster.optimistic-change-log"),
+    Option("ensure-durability", "bool", "on", "Sync overwritten data to the bricks' disks before the dirty mark is cleared.",
+           key="cluster.ensure-durability"),
+    Option("granular-entry-heal", "bool", "off", "Record on the good copies which names of a directory changed.",
+           key="cluster.granular-entry-heal"),
+    Option("quorum-type", "enum", None, "How many copies must take part: none, auto (more than half, or half with the first) or "
+           "fixed (quorum-count); unset: auto for three copies and more, none for two.", key="cluster.quorum-type",
+           choices=("none", "auto", "fixed")),
+    Option("quorum-count", "int", None, "With quorum-type fixed: how many.", key="cluster.quorum-count", low=1, high=2147483647),
+    Option("choose-local", "bool", "true", "Read from the first copy in this process, if it answers without waiting.",
+           key="cluster.choose-local"),
+    Option("read-subvolume", "str", None, "Read from this child while it can be read.", key="cluster.read-subvolume"),
+    Option("read-subvolume-index", "int", "-1", "The same by number; -1: none.", key="cluster.read-subvolume-index", low=-1),
+    Option("read-hash-mode", "int", "1", "Which copy is read: 0 the first, 1 by gfid, 2 by gfid and process, 3 fewest reads under "
+           "way, 4 least latency, 5 least latency times reads.", key="cluster.read-hash-mode", low=0, high=5),
+    Option("consistent-metadata", "bool", "no", "Listings show attributes only from the copy that also serves the file.",
+           key="cluster.consistent-metadata"),
+)  # fmt: skip

@@ -1,0 +1,75 @@
+"""cluster/replicate: every file on all children, and on each a record of what the others have missed.
+
+The decisions are pure modules: changelog.py (what to record), readable.py (which copies are good), naming.py (whether a name
+exists), quorum.py, errors.py, members.py (who is up), direction.py (who heals whom).  They are performed by core.py (what is known
+of the copies), transaction.py (names and attributes), writing.py (data) and the fops in fops/.
+
+The format on the bricks and the order of steps are GlusterFS's; where this differs, changelog.py says why.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+
+from fusemux.graph.cluster.replicate.fops.entries import Entries
+from fusemux.graph.cluster.replicate.fops.locking import Locking
+from fusemux.graph.cluster.replicate.fops.lookup import Lookup
+from fusemux.graph.cluster.replicate.fops.metadata import Metadata
+from fusemux.graph.cluster.replicate.fops.reads import Reads
+from fusemux.graph.framework.translator import Event, Translator
+
+__all__ = ["Replicate"]
+
+log = logging.getLogger("fusemux.replicate")
+
+GRACE_S = 10  # how long children that say nothing are waited for
+
+
+class Replicate(Reads, Entries, Metadata, Locking, Lookup):
+    type = "cluster/replicate"
+
+    def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:
+        if event in (Event.CHILD_UP, Event.CHILD_DOWN):
+            self._child_changed(source, event is Event.CHILD_UP)
+            return
+        super().notify(event, source, data)
+        if event is Event.PARENT_UP and not self.members.all_reported:
+            self.process.spawn(self._wait_no_longer, name=f"{self.name}: waiting for children")
+
+    def _child_changed(self, source: Translator | None, up: bool) -> None:
+        child = next(edge for edge in self.children if edge.translator is source)
+        log.info("%s: %s is %s", self.name, child.name, "up" if up else "down")
+        event = self.members.change(child.index, up)
+        self._settle_ways()
+        self._tell(event)
+
+    def _tell(self, event: Event | None) -> None:
+        if event is None:
+            return
+        if event is Event.CHILD_DOWN:
+            log.warning("%s: the copies that are up are no quorum any more", self.name)
+        super().notify(event, self)
+
+    async def _wait_no_longer(self) -> None:
+        await trio.sleep(GRACE_S)
+        self._tell(self.members.announce(waited=True))
+
+    def reconfigure(self, given: Mapping[str, str]) -> None:
+        super().reconfigure(given)
+        self._tell(self.members.announce())
+
+    def statedump(self) -> dict[str, Any]:
+        members = self.members
+        up = {edge.name: bool(members.up >> edge.index & 1) for edge in self.children}
+        return {
+            "children": up,
+            "quorum": members.quorum(members.up),
+            "generation": members.generation,
+            "dirty-files": len(self.eager),
+            "locked-inodes": len(self.locks.held),
+            "read-policy": str(self.policy),
+        }
