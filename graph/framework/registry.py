@@ -100,16 +100,16 @@ def _entry_point(type_: str) -> type[Translator] | None:
     return None
 
 
-_cache: dict[str, type[Translator]] = {}
+# Also what was not found: looking for an entry point reads the metadata of every installed project.
+_cache: dict[str, type[Translator] | None] = {}
 
 
 def find(type_: str) -> type[Translator] | None:
     """The class for `type_` or one of GlusterFS's aliases of it; None when there is none."""
     type_ = ALIASES.get(type_, type_)
-    found = _cache.get(type_) or _import(type_) or _entry_point(type_)
-    if found is not None:
-        _cache[type_] = found
-    return found
+    if type_ not in _cache:
+        _cache[type_] = _import(type_) or _entry_point(type_)
+    return _cache[type_]
 
 
 def stand_in(type_: str, options: Mapping[str, str]) -> bool:
