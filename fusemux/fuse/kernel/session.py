@@ -1,0 +1,134 @@
+"""One mounted file system: its /dev/fuse descriptor, what was agreed in INIT, and what is known of its nodes."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from fusemux.fuse.kernel import replies
+from fusemux.fuse.kernel.negotiation import Agreement, Wishes
+from fusemux.fuse.kernel.protocol import OpenFlag
+from fusemux.fuse.kernel.replies import Validity
+
+if TYPE_CHECKING:
+    from fusemux.fuse.bridge import Bridge
+
+__all__ = ["Session", "SessionOptions", "SessionStatistics"]
+
+log = logging.getLogger("fusemux.fuse")
+
+_LOGGED_MAX = 256  # distinct faults of handlers that are logged in full, in one session
+_INCAPABLE_MAX = 65536
+
+
+class SessionOptions(NamedTuple):
+    """What a session needs to know of a mount's options."""
+
+    entry_timeout: float = float("inf")
+    attr_timeout: float = float("inf")
+    negative_timeout: float = float("inf")
+    keep_cache: bool = True
+    flush: bool = True
+    wishes: Wishes = Wishes()
+
+
+class SessionStatistics(NamedTuple):
+    requests: int
+    suspended: int
+    errors: int
+    minor: int
+    max_write: int
+    flags: str
+
+
+class Session:
+    """The state of one mount.  The channel reads its descriptor; operations use the rest."""
+
+    def __init__(self, fd: int, bridge: Bridge, name: str, options: SessionOptions | None = None) -> None:
+        options = options or SessionOptions()
+        self.fd = fd
+        self.bridge = bridge
+        self.name = name
+        self.options = options
+        self.valid: Validity = replies.validity(options.entry_timeout, options.attr_timeout)
+        self.negative: Validity | None = (
+            replies.validity(options.negative_timeout, 0.0) if options.negative_timeout > 0 else None
+        )
+        self.file_flags = int(OpenFlag.KEEP_CACHE if options.keep_cache else 0)
+        self.file_flags |= 0 if options.flush else OpenFlag.NOFLUSH
+        self.directory_flags = int(OpenFlag.KEEP_CACHE | OpenFlag.CACHE_DIR) if options.entry_timeout > 0 else 0
+        self.agreement: Agreement | None = None
+        self.failure: Exception | None = None
+        self.ready = trio.Event()  # INIT was answered, or failed
+        self.ended = trio.Event()  # unmounted or aborted
+        self.aborted = False
+        self.exclusive = options.attr_timeout == float("inf")  # nobody else changes this volume behind the kernel
+        self.privileged: set[int] = set()  # nodes with setuid or setgid bits or file capabilities
+        self.incapable: set[int] = set()  # nodes known to have no file capabilities
+        self.suspended: dict[int, Callable[[], None]] = {}  # unique -> interrupt
+        self.requests = 0
+        self.errors = 0
+        self._logged: set[tuple[str, str, int]] = set()
+
+    # -- privileges ------------------------------------------------------------------------------------------
+
+    def made(self, nodeid: int) -> None:
+        """A new file: the kernel's question for its capabilities can be answered from here."""
+        if self.exclusive:
+            if len(self.incapable) >= _INCAPABLE_MAX:
+                self.incapable.clear()
+            self.incapable.add(nodeid)
+
+    def capable(self, nodeid: int) -> None:
+        """The node has file capabilities, or may have."""
+        self.incapable.discard(nodeid)
+        self.privileged.add(nodeid)
+
+    def forgotten(self, nodeid: int, nlookup: int) -> None:
+        if self.privileged:
+            self.privileged.discard(nodeid)
+        self.incapable.discard(nodeid)
+        self.bridge.forget(nodeid, nlookup)
+
+    # -- the kernel ------------------------------------------------------------------------------------------
+
+    def notify(self, message: bytes) -> None:
+        """Send a notification.  Only those that wait for no lock of the kernel may be sent from the event loop."""
+        try:
+            os.write(self.fd, message)
+        except OSError as error:  # ENOENT: the kernel does not know the node; ENODEV: it is over
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOSYS, errno.EINVAL, errno.ENOTCONN, errno.EBADF):
+                raise
+
+    def interrupt(self, unique: int) -> None:
+        """The kernel asks to end a request early.  One that has been answered, or must not be cut, is left alone."""
+        cancel = self.suspended.get(unique)
+        if cancel is not None:
+            cancel()
+
+    # -- reporting -------------------------------------------------------------------------------------------
+
+    def report(self, operation: str, nodeid: int, fault: BaseException) -> None:
+        """Log a handler's fault with its call, in full the first time."""
+        self.errors += 1
+        trace = fault.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        key = (operation, type(fault).__name__, trace.tb_lineno if trace is not None else 0)
+        if key in self._logged or len(self._logged) >= _LOGGED_MAX:
+            log.debug("%s: %s of node %#x failed again: %r", self.name, operation, nodeid, fault)
+            return
+        self._logged.add(key)
+        log.error("%s: %s of node %#x raised, answered EIO", self.name, operation, nodeid, exc_info=fault)
+
+    def statistics(self) -> SessionStatistics:
+        agreed = self.agreement
+        return SessionStatistics(
+            self.requests, len(self.suspended), self.errors,
+            agreed.minor if agreed else 0, agreed.max_write if agreed else 0, agreed.flags.name or "" if agreed else "",
+        )  # fmt: skip
