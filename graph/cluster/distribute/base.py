@@ -52,6 +52,7 @@ class DistributeBase(Translator):
         super().__init__(name, given, process)
         self.generation = 0
         self.up: list[bool] = []
+        self.steady = False  # all subvolumes are up and none of them can make us wait
         self.locks = Locks()
         self.space = Space()
         self.names: list[str] = []
@@ -65,6 +66,9 @@ class DistributeBase(Translator):
         self.place_of_name = {edge.name.encode(): edge.index for edge in self.children}
         self.table = self.graph.itable
         options.check(self.opt, self.names)
+
+    def linked(self) -> None:
+        self.steady = bool(self.up) and all(self.up) and not any(edge.suspends for edge in self.children)
 
     def reconfigure(self, given: Any) -> None:
         before, before_given = self.opt, self.given
@@ -84,6 +88,7 @@ class DistributeBase(Translator):
         self.hash_once = hasher(*regexes)
         self.limits: Limits = (opt.min_free_disk, opt.min_free_inodes)
         self.xattr = XattrNames.of(opt.xattr_name)
+        self.optimizing: bool = opt.lookup_optimize
         self.space.forget()
 
     # -- slots -----------------------------------------------------------------------------------------------
@@ -106,6 +111,8 @@ class DistributeBase(Translator):
         if not isinstance(known, Directory):
             known = inode.ctx[self.inode_slot] = Directory(gfid, layout, self.generation, mds, parent, name)
         else:
+            if known.layout is not layout or known.generation != self.generation:
+                known.vouched = None
             known.layout, known.generation, known.mds = layout, self.generation, mds
             if parent is not None:
                 known.parent, known.name = parent, name

@@ -65,6 +65,7 @@ class Distribute(Metadata):
                 changed = changed or self.up[edge.index] != is_up
                 self.up[edge.index] = is_up
                 self._reported.add(edge.index)
+        self.linked()
         if changed:
             self.generation += 1
             self.space.forget()

@@ -19,9 +19,8 @@ import stat
 
 from fusemux.graph.cluster.distribute.base import GONE, internal
 from fusemux.graph.cluster.distribute.directory import Directory, Survey
-from fusemux.graph.cluster.distribute.heal import DirectoryHealing
 from fusemux.graph.cluster.distribute.linkto import may_be_linkto
-from fusemux.graph.cluster.distribute.options import searches
+from fusemux.graph.cluster.distribute.vouching import Vouching
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.linking import Edge
@@ -36,7 +35,7 @@ _MARKS = 0o3000  # sticky and set-group-ID: what a file carries while it is migr
 _STICKY = 0o1000
 
 
-class Lookups(DirectoryHealing):
+class Lookups(Vouching):
     async def lookup(self, frame: Frame, inode: Inode, name: bytes, xdata: Xdata = None) -> Iatt:
         if not name:
             return await self._lookup_self(frame, inode, xdata)
@@ -51,7 +50,11 @@ class Lookups(DirectoryHealing):
         try:
             iatt: Iatt = await edge.lookup(frame, inode, name, xdata)
         except FopError as error:
-            if error.errno != errno.ENOENT or not self._may_be_elsewhere(directory):
+            if error.errno != errno.ENOENT:
+                raise
+            if self.optimizing and (layout.commit == self.volume_commit or directory.vouched):
+                raise
+            if not await self.may_be_elsewhere(frame, directory):
                 raise
             return await self._search(frame, inode, directory, name, xdata, place)
         mode = iatt.mode
@@ -61,13 +64,6 @@ class Lookups(DirectoryHealing):
             return await self._marked(frame, inode, directory, name, xdata, place, iatt)
         self.place_file(iatt.gfid, mode, edge)
         return iatt
-
-    def _may_be_elsewhere(self, directory: Directory) -> bool:
-        """Whether a name that is not where it hashes to may lie on another subvolume without a linkto file."""
-        if self.opt.lookup_optimize:
-            return directory.layout.commit != self.volume_commit
-        word = searches(self.opt)
-        return word == "on" or (word == "auto" and not directory.layout.spans_all)
 
     # -- by gfid ---------------------------------------------------------------------------------------------
 

@@ -57,6 +57,12 @@ class Metadata(Dispatch):
         if edge.__class__ is Edge:
             iatt: Iatt = await _on_file["stat"](self, frame, target, xdata)
             return iatt
+        if self.steady and edge.__class__ is Directory and edge.generation == self.generation:
+            try:
+                iatts = [await child.stat(frame, target, xdata) for child in self.children]
+                return merge(iatts, iatts[edge.mds or 0])
+            except FopError:
+                pass  # a copy is missing
         directory = await self._directory_of(frame, target)
         if directory is None:
             iatt = await _on_file["stat"](self, frame, target, xdata)

@@ -59,7 +59,7 @@ class Renames(Directories):
     ) -> Iatt:  # fmt: skip
         old, new = await self.directory(frame, parent), await self.directory(frame, newparent)
         sh, dh = self.hashed(old, name), self.hashed(new, newname)
-        alone = not self.locks.held and not any(edge.suspends for edge in self.children)
+        alone = self.steady and not self.locks.held
         if sh == dh and alone:
             edge = self.children[sh]
             there = None if replaced is None else replaced.ctx[self.inode_slot]
@@ -67,7 +67,7 @@ class Renames(Directories):
                 iatt: Iatt = await edge.rename(frame, parent, name, newparent, newname, inode, replaced, flags, xdata)
                 return iatt
         for _ in range(_ATTEMPTS):
-            alone = not self.locks.held and not any(edge.suspends for edge in self.children)
+            alone = self.steady and not self.locks.held
             if replaced is None or not alone:
                 replaced = await self._at(frame, newparent, newname)
             keys = await self.locks.take(*self._keys(parent, name, newparent, newname, inode, replaced))

@@ -248,7 +248,7 @@ class Volume:
         try:
             return os.getxattr(self.brick_path(place, path), name, follow_symlinks=False)
         except OSError as error:
-            if error.errno != errno.ENODATA:
+            if error.errno not in (errno.ENODATA, errno.ENOENT):
                 raise
             return None
 
@@ -288,6 +288,7 @@ async def served(
         wanted = {key.replace("_", "-"): value for key, value in options.items()}
         volume = Volume(process, bricks, list(names or [f"v-client-{n}" for n in range(len(paths))]), wanted, above)
         await volume.graph.start()
+        await volume.lookup("/")  # as a mount does; a new root gets its layout by this
         try:
             yield volume
         finally:
