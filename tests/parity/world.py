@@ -101,6 +101,7 @@ class World:
     def __init__(self, *, lacks: Mapping[str, str] | None = None, lines: list[Line] | None = None) -> None:
         self.lacks = lacks or {}  # only on the reference side
         self.lines: list[Line] = [] if lines is None else lines
+        self.held: list[int] = []
         self._inodes: dict[int, int] = {}
         self._seen: dict[int, tuple[int, int, int]] = {}
 
@@ -210,6 +211,38 @@ class World:
     def exact_times(self, path: bytes) -> None:
         """Record access and modification time, which the script has set, to the nanosecond."""
         self.step(f"exact_times({path!r})", lambda: (os.lstat(path).st_atime_ns, os.lstat(path).st_mtime_ns))
+
+    # -- files that stay open between calls, for random sequences ---------------------------------------------
+
+    def hold(self, path: bytes, flags: int) -> None:
+        """Open a file and keep it in the next place of `held`."""
+        fd = self._open(path, flags)
+        if fd >= 0:
+            self.held.append(fd)
+
+    def on_held(self, place: int, call: str, *args: Any) -> None:
+        getattr(self, call)(self.held[place % len(self.held)], *args)
+
+    def close_held(self, place: int) -> None:
+        self.close(self.held.pop(place % len(self.held)))
+
+    def write_whole(self, path: bytes, data: bytes) -> None:
+        fd = self._open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK)
+        self.write(fd, data)
+        self.close(fd)
+
+    def read_whole(self, path: bytes) -> None:
+        fd = self._open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.read(fd, 1 << 20)
+        self.close(fd)
+
+    def set_times(self, path: bytes, atime_ns: int, mtime_ns: int) -> None:
+        def both() -> tuple[int, int]:
+            os.utime(path, ns=(atime_ns, mtime_ns))
+            st = os.stat(path)
+            return st.st_atime_ns, st.st_mtime_ns
+
+        self.step(f"set_times({path!r}, {atime_ns}, {mtime_ns})", both)
 
     # -- other processes ------------------------------------------------------------------------------------
 
