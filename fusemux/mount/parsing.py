@@ -65,7 +65,7 @@ def parse(texts: Iterable[str]) -> MountRequest:
             elif found[0].group != "fstab":
                 given[found[0].name] = _text(found[0], found[1], name, value)
     try:
-        opt, _ = parse_options([option.row for option in ROWS], given)
+        opt, _ = parse_options([option.row for option in ROWS if option.group != "fstab"], given)
     except OptionError as error:
         raise MountError(str(error), Exit.USAGE) from None
     return MountRequest(opt, given, volume_options, remount)

@@ -70,9 +70,10 @@ def check_fuse(*, allow_other: bool | None, device: str = DEV_FUSE, conf: str = 
         raise MountError(f"{device}: {error.strerror}", _status(error)) from None
     if not stat.S_ISCHR(mode):
         raise MountError(f"{device} is no character device; remove it and load the module (modprobe fuse)")
-    if not os.access(device, os.R_OK | os.W_OK):
+    if not os.access(device, os.R_OK | os.W_OK):  # fusermount3 too opens it with the rights of its caller
         raise MountError(
-            f"{device} may not be opened by this user; become root or allow it: chmod 666 {device}", Exit.USAGE
+            f"{device} may not be opened by this user; become root, or let root allow it: chmod 666 {device}",
+            Exit.USAGE,
         )
     if os.geteuid() != 0:
         _check_fusermount(bool(allow_other), conf)

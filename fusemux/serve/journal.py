@@ -5,6 +5,7 @@ Lines are laid out as GlusterFS's: time, level, who, what.  A log file is opened
 
 from __future__ import annotations
 
+import io
 import logging
 import logging.handlers
 import os
@@ -35,6 +36,12 @@ class _Format(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
+class _File(logging.handlers.WatchedFileHandler):
+    def _open(self) -> io.TextIOWrapper:
+        fd = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        return open(fd, "a", encoding=self.encoding, errors=self.errors)
+
+
 def open_log(target: str | None, level: str, *, background: bool) -> None:
     """Send the log to `target` (a path or `syslog`); None: to syslog in the background, else to stderr.
 
@@ -61,7 +68,7 @@ def _handler(target: str | None) -> logging.Handler:
         return handler
     else:
         try:
-            handler = logging.handlers.WatchedFileHandler(target, encoding="utf-8", errors="backslashreplace")
+            handler = _File(target, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise FusemuxError(f"log file {target}: {error.strerror}; choose another one with -o log-file=") from None
     handler.setFormatter(_Format())

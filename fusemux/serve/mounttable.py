@@ -8,14 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import re
-import select
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-__all__ = ["Mounted", "is_stale", "mounted_at", "read", "watched"]
+__all__ = ["Mounted", "is_stale", "mounted_at", "opened", "read", "wait_changed"]
 
 TABLE = "/proc/self/mountinfo"
+RECHECK_S = 5
 
 
 class Mounted(NamedTuple):
@@ -74,21 +74,23 @@ def is_stale(path: str) -> bool:
     return False
 
 
-@contextmanager
-def watched() -> Iterator[tuple[int, Callable[[], None]]]:
-    """A descriptor that becomes readable when the table has changed, and what to call before waiting again.
+async def wait_changed(table: int) -> None:
+    """Wait until the table may have changed; `table` is a descriptor of TABLE.
 
-    The table itself only ever reports POLLPRI, so an epoll descriptor stands in between.
+    The kernel reports a change as an error condition, which a wait for writability alone hears of (the table is always
+    readable and never writable).  A change while nobody waits goes unreported, so nobody waits longer than RECHECK_S.
     """
+    import trio  # not for those who only read the table
+
+    with trio.move_on_after(RECHECK_S):
+        await trio.lowlevel.wait_writable(table)
+
+
+@contextmanager
+def opened() -> Iterator[int]:
+    """A descriptor for `wait_changed`."""
     table = os.open(TABLE, os.O_RDONLY | os.O_CLOEXEC)
-    waiter = select.epoll(flags=select.EPOLL_CLOEXEC)
     try:
-        waiter.register(table, select.EPOLLPRI)
-
-        def rearm() -> None:
-            waiter.poll(0)
-
-        yield waiter.fileno(), rearm
+        yield table
     finally:
-        waiter.close()
         os.close(table)

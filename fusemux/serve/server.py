@@ -204,10 +204,9 @@ class Server:
 
     async def _watch_mounts(self) -> None:
         """Let go of volumes whose mount somebody else has removed; end with the last one."""
-        with mounttable.watched() as (wait, rearm):
+        with mounttable.opened() as table:
             while True:
-                await trio.lowlevel.wait_readable(wait)
-                rearm()
+                await mounttable.wait_changed(table)
                 there = {entry.path for entry in mounttable.read() if entry.is_ours}
                 for served in self.served:
                     if served.mounted and served.plan.path not in there:

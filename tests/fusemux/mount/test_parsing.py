@@ -38,7 +38,7 @@ def test_an_open_quote_is_refused() -> None:
     "text",
     [
         "_netdev", "nofail", "auto", "noauto", "user", "user=joe", "users", "nouser", "owner", "group", "defaults",
-        "comment=anything at all", "x-systemd.automount", "x-anything=1", "X-mount.mkdir", "mand", "nomand", "silent", "loud",
+        "comment=anything at all", "x-systemd.automount", "x-anything=1", "X-mount.mkdir", "mand", "nomand", "silent", "loud", "relatime", "norelatime",
         "iversion", "uhelper=hal", "helper=x",
     ],
 )  # fmt: skip
@@ -58,7 +58,6 @@ def test_words_of_fstab_are_accepted_and_change_nothing(text: str) -> None:
         ("sync", "sync", True),
         ("sync,async", "sync", False),
         ("noatime", "atime", False),
-        ("norelatime", "relatime", False),
         ("nosymfollow", "symfollow", False),
         ("allow_other", "allow_other", True),
         ("noallow_other", "allow_other", False),
