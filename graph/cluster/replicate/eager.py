@@ -13,14 +13,13 @@ __all__ = ["Eager", "Opened"]
 
 
 class Opened:
-    """On which children an Fd is open, as of a generation.  Shared, but for directories that are being read."""
+    """On which children an Fd is open, as of a generation."""
 
-    __slots__ = ("children", "generation", "stream")
+    __slots__ = ("children", "generation")
 
-    def __init__(self, generation: int, children: int, stream: int = -1) -> None:
+    def __init__(self, generation: int, children: int) -> None:
         self.generation = generation
         self.children = children
-        self.stream = stream  # a directory: the child whose offsets the reader has
 
 
 class Eager:

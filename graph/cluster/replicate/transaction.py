@@ -282,7 +282,6 @@ class Transactions(Core):
             else:
                 replies = await self.wind(missing, "open", frame, fd.inode, fd.flags & ~_ORDERS, fd, None)
             have |= self.succeeded(missing, replies)
-        stream = fd.ctx[self.fd_slot].stream if fd.ctx[self.fd_slot] is not None else -1
-        complete = have == self.members.everyone and generation == self.generation and stream < 0
-        fd.ctx[self.fd_slot] = self.opened if complete else Opened(generation, have, stream)
+        complete = have == self.members.everyone and generation == self.generation
+        fd.ctx[self.fd_slot] = self.opened if complete else Opened(generation, have)
         return have & wanted

@@ -36,22 +36,18 @@ class Data(Writing):
                 change = DataChange(
                     "writev", (frame, fd, data, offset, xdata), inode, offset, offset + size, fd, wrote=size
                 )
-                count: int = await self.conclude(change, eager, replies, self.members.everyone)
-                return count
+                return await self.conclude(change, eager, replies, self.members.everyone)
         args = (frame, fd, data, offset, xdata)
-        count = await self.write_general(DataChange("writev", args, inode, offset, offset + size, fd, wrote=size))
-        return count
+        return await self.write_general(DataChange("writev", args, inode, offset, offset + size, fd, wrote=size))
 
     async def truncate(self, frame: Frame, target: Inode | Fd, size: int, xdata: Xdata = None) -> Iatt:
         inode = inode_of(target)
         files = (target,) if isinstance(target, Fd) else ()
-        reply: Iatt = await self.write(DataChange("truncate", (frame, target, size, xdata), inode, size, END, *files))
-        return reply
+        return await self.write(DataChange("truncate", (frame, target, size, xdata), inode, size, END, *files))
 
     async def fallocate(self, frame: Frame, fd: Fd, mode: int, offset: int, length: int, xdata: Xdata = None) -> Iatt:
         args = (frame, fd, mode, offset, length, xdata)
-        reply: Iatt = await self.write(DataChange("fallocate", args, fd.inode, offset, offset + length, fd))
-        return reply
+        return await self.write(DataChange("fallocate", args, fd.inode, offset, offset + length, fd))
 
     async def copy_file_range(
         self, frame: Frame, fd: Fd, offset: int, fd_out: Fd, offset_out: int, length: int, flags: int,
@@ -60,8 +56,7 @@ class Data(Writing):
         args = (frame, fd, offset, fd_out, offset_out, length, flags, xdata)
         change = DataChange("copy_file_range", args, fd_out.inode, offset_out, offset_out + length, fd, fd_out)
         await self._readable_everywhere(frame, fd)
-        count: int = await self.write(change)
-        return count
+        return await self.write(change)
 
     async def _readable_everywhere(self, frame: Frame, fd: Fd) -> None:
         """A copy whose source file is stale would copy stale data: let the caller read and write instead."""

@@ -27,8 +27,7 @@ class Entries(Transactions):
                 change, self.members.everyone, replies, self.members.everyone, dirtied=False
             )
             return reply
-        reply = await self._transact(Change(ENTRY, "create", args, (parent, name), made=(gfid, stat.S_IFREG)))
-        return reply
+        return await self._transact(Change(ENTRY, "create", args, (parent, name), made=(gfid, stat.S_IFREG)))
 
     def _made_open(self, fd: Fd, reply: Iatt) -> Iatt:
         """A new file is open, and empty, on all children."""
@@ -42,39 +41,33 @@ class Entries(Transactions):
         args = (frame, parent, flags, mode, gfid, fd, xdata)
         made = (gfid, stat.S_IFREG)
         if not self.usual(parent):
-            reply: Iatt = await self._transact(Change(ENTRY, "tmpfile", args, (parent, None), made=made))
-            return reply
+            return await self._transact(Change(ENTRY, "tmpfile", args, (parent, None), made=made))
         replies, failed = await self.loop("tmpfile", args)
         if not failed:
             return self._made_open(fd, replies[0])
         change = Change(ENTRY, "tmpfile", args, (parent, None), made=made)
-        reply = await self._conclude(change, self.members.everyone, replies, self.members.everyone, dirtied=False)
-        return reply
+        return await self._conclude(change, self.members.everyone, replies, self.members.everyone, dirtied=False)
 
     async def mknod(
         self, frame: Frame, parent: Inode, name: bytes, mode: int, rdev: int, gfid: bytes, xdata: Xdata = None
     ) -> Iatt:
         args = (frame, parent, name, mode, rdev, gfid, xdata)
-        reply: Iatt = await self.change(Change(ENTRY, "mknod", args, (parent, name), made=(gfid, mode)))
-        return reply
+        return await self.change(Change(ENTRY, "mknod", args, (parent, name), made=(gfid, mode)))
 
     async def mkdir(
         self, frame: Frame, parent: Inode, name: bytes, mode: int, gfid: bytes, xdata: Xdata = None
     ) -> Iatt:
         args = (frame, parent, name, mode, gfid, xdata)
-        reply: Iatt = await self.change(Change(ENTRY, "mkdir", args, (parent, name), made=(gfid, stat.S_IFDIR)))
-        return reply
+        return await self.change(Change(ENTRY, "mkdir", args, (parent, name), made=(gfid, stat.S_IFDIR)))
 
     async def symlink(
         self, frame: Frame, parent: Inode, name: bytes, text: bytes, gfid: bytes, xdata: Xdata = None
     ) -> Iatt:
         args = (frame, parent, name, text, gfid, xdata)
-        reply: Iatt = await self.change(Change(ENTRY, "symlink", args, (parent, name)))
-        return reply
+        return await self.change(Change(ENTRY, "symlink", args, (parent, name)))
 
     async def link(self, frame: Frame, inode: Inode, parent: Inode, name: bytes, xdata: Xdata = None) -> Iatt:
-        reply: Iatt = await self.change(Change(ENTRY, "link", (frame, inode, parent, name, xdata), (parent, name)))
-        return reply
+        return await self.change(Change(ENTRY, "link", (frame, inode, parent, name, xdata), (parent, name)))
 
     async def unlink(self, frame: Frame, parent: Inode, name: bytes, inode: Inode, xdata: Xdata = None) -> None:
         known = parent.ctx[self.inode_slot]
@@ -98,5 +91,4 @@ class Entries(Transactions):
         args = (frame, parent, name, newparent, newname, inode, replaced, flags, xdata)
         emptied = replaced if replaced is not None and stat.S_ISDIR(replaced.type) else None
         change = Change(ENTRY, "rename", args, (parent, name), (newparent, newname), emptied=emptied)
-        reply: Iatt = await self.change(change)
-        return reply
+        return await self.change(change)

@@ -22,8 +22,7 @@ class Locking(Transactions):
         opened = await self.reopen(frame, fd, self.members.up)
         self.require_quorum(opened)
         if cmd == fcntl.F_GETLK:
-            reply: Flock = await self.children[first(opened)].lk(frame, fd, cmd, flock, xdata)
-            return reply
+            return await self.children[first(opened)].lk(frame, fd, cmd, flock, xdata)
         undo = (frame, fd, fcntl.F_SETLK, flock._replace(type=fcntl.F_UNLCK), None)
         if flock.type == fcntl.F_UNLCK:
             await self._unlock(opened, "lk", undo)

@@ -20,8 +20,7 @@ CHANGELOG_PREFIX = b"trusted.afr."
 class Metadata(Transactions):
     async def setattr(self, frame: Frame, target: Inode | Fd, attrs: SetAttr, xdata: Xdata = None) -> Iatt:
         args = (frame, target, attrs, xdata)
-        reply: Iatt = await self.change(Change(METADATA, "setattr", args, (inode_of(target), None)))
-        return reply
+        return await self.change(Change(METADATA, "setattr", args, (inode_of(target), None)))
 
     async def setxattr(
         self, frame: Frame, target: Inode | Fd, xattrs: Mapping[bytes, bytes], flags: int, xdata: Xdata = None
@@ -39,8 +38,7 @@ class Metadata(Transactions):
         self, frame: Frame, target: Inode | Fd, op: int, xattrs: Mapping[bytes, bytes], xdata: Xdata = None
     ) -> Mapping[bytes, bytes]:
         args = (frame, target, op, xattrs, xdata)
-        reply: Mapping[bytes, bytes] = await self.change(Change(METADATA, "xattrop", args, (inode_of(target), None)))
-        return reply
+        return await self.change(Change(METADATA, "xattrop", args, (inode_of(target), None)))
 
     def _forbid(self, frame: Frame, name: bytes) -> None:
         """The changelog is not for users."""

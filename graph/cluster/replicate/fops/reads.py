@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from time import perf_counter
 from typing import Any
 
 from fusemux.graph.cluster.replicate.changelog import DATA, METADATA
 from fusemux.graph.cluster.replicate.core import first, inode_of
-from fusemux.graph.cluster.replicate.eager import Opened
 from fusemux.graph.cluster.replicate.fops.handles import Handles
 from fusemux.graph.cluster.replicate.fops.metadata import CHANGELOG_PREFIX
 from fusemux.graph.cluster.replicate.readable import Copies
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
+from fusemux.graph.framework.translator import Translator
 from fusemux.graph.framework.types import DirEntry, Frame, Iatt, StatVfs, Xdata
+from fusemux.graph.protocol.client import Client
+from fusemux.graph.protocol.offsets import decode
 
 __all__ = ["Reads"]
 
@@ -30,6 +32,12 @@ _FINAL = frozenset({
 
 
 class Reads(Handles):
+    async def init(self) -> None:
+        await super().init()
+        below = [(leaf, edge.index) for edge in self.children for leaf in _leaves(edge.translator)]
+        self.child_of_leaf = {leaf.leaf: index for leaf, index in below}
+        self.leaves = max((leaf.leaves for leaf, _ in below), default=1)
+
     async def readv(self, frame: Frame, fd: Fd, size: int, offset: int, xdata: Xdata = None) -> Any:
         known = fd.inode.ctx[self.inode_slot]
         skip = 0
@@ -52,14 +60,12 @@ class Reads(Handles):
             child = known.read_metadata
             if child >= 0:
                 try:
-                    reply: Iatt = await self.children[child].stat(frame, target, xdata)
-                    return reply
+                    return await self.children[child].stat(frame, target, xdata)
                 except FopError as error:
                     if error.errno in _FINAL:
                         raise
                     skip = 1 << child
-        reply = await self._read_target(METADATA, "stat", (frame, target, xdata), target, skip)
-        return reply
+        return await self._read_target(METADATA, "stat", (frame, target, xdata), target, skip)
 
     def _open_everywhere(self, target: Any) -> bool:
         return target.ctx[self.fd_slot] is self.opened
@@ -68,13 +74,11 @@ class Reads(Handles):
         return await self._read(METADATA, "readlink", (frame, inode, xdata), inode)
 
     async def seek(self, frame: Frame, fd: Fd, offset: int, whence: int, xdata: Xdata = None) -> int:
-        reply: int = await self._read(DATA, "seek", (frame, fd, offset, whence, xdata), fd.inode, fd)
-        return reply
+        return await self._read(DATA, "seek", (frame, fd, offset, whence, xdata), fd.inode, fd)
 
     async def rchecksum(self, frame: Frame, fd: Fd, offset: int, length: int, xdata: Xdata = None) -> tuple[int, bytes]:
         args = (frame, fd, offset, length, xdata)
-        reply: tuple[int, bytes] = await self._read(DATA, "rchecksum", args, fd.inode, fd)
-        return reply
+        return await self._read(DATA, "rchecksum", args, fd.inode, fd)
 
     async def getxattr(
         self, frame: Frame, target: Inode | Fd, name: bytes | None, xdata: Xdata = None
@@ -139,31 +143,23 @@ class Reads(Handles):
     async def readdir(
         self, frame: Frame, fd: Fd, count: int, offset: int, plus: bool, xdata: Xdata = None
     ) -> list[DirEntry]:
-        """A reader stays with one copy from the first entry to the last, because offsets mean nothing to another."""
-        opened: Opened | None = fd.ctx[self.fd_slot]
-        child = opened.stream if opened is not None and offset else -1
-        if child < 0:
-            child = await self._stream(frame, fd)
-        elif not self.open_on(fd) >> child & 1:
-            raise FopError(
-                errno.ENOTCONN, f"{self.name}: the copy that was being listed is away; list again from the start"
-            )
-        entries: list[DirEntry] = await self.children[child].readdir(frame, fd, count, offset, plus, xdata)
-        return [await self._vouched(frame, entry, child) for entry in entries] if plus else entries
+        """A listing goes on with the copy it began with: that is where its offsets mean something."""
+        args = (frame, fd, count, offset, plus, xdata)
+        if offset:
+            child = self.child_of_offset(offset)
+            if not await self.reopen(frame, fd, self.members.up & 1 << child):
+                raise FopError(errno.ENOTCONN, f"{self.name}: the copy that was being listed is away; begin anew")
+            entries: list[DirEntry] = await self.children[child].readdir(*args)
+        else:
+            entries = await self._read(DATA, "readdir", args, fd.inode, fd)
+        if not plus or not entries:
+            return entries
+        child = self.child_of_offset(entries[0].offset)
+        return [await self._vouched(frame, entry, child) for entry in entries]
 
-    async def _stream(self, frame: Frame, fd: Fd) -> int:
-        """Choose the copy of a directory that will be listed."""
-        self.require_quorum(self.members.up)
-        known = await self.known(frame, fd.inode)
-        readable = known.readable(DATA, 0) & self.members.up
-        preferred = readable & ~self.arbiters or readable
-        while preferred:
-            child = self._choose(known, DATA, preferred)
-            if await self.reopen(frame, fd, 1 << child):
-                fd.ctx[self.fd_slot] = Opened(self.generation, self.open_on(fd), child)
-                return child
-            preferred &= ~(1 << child)
-        raise self.unreadable(fd.inode)
+    def child_of_offset(self, offset: int) -> int:
+        """The child whose leaf made a directory offset."""
+        return self.child_of_leaf.get(decode(offset, self.leaves)[0], 0)
 
     async def _vouched(self, frame: Frame, entry: DirEntry, child: int) -> DirEntry:
         """`entry` with its attributes if its copy on `child` is good, else without, so that it is looked up."""
@@ -192,3 +188,10 @@ class Reads(Handles):
         if not good:
             raise self.failure(replies)
         return min(good, key=lambda space: space.bavail * space.frsize)
+
+
+def _leaves(translator: Translator) -> Iterator[Client]:
+    if isinstance(translator, Client):
+        yield translator
+    for edge in translator.children:
+        yield from _leaves(edge.translator)

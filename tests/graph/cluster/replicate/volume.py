@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
-from fusemux.bricks import prepare
+from fusemux.bricks import prepare, ramdisk
 from fusemux.bricks.brick import Brick
 from fusemux.graph.cluster.replicate import Replicate
 from fusemux.graph.framework.errors import FopError
@@ -90,8 +90,8 @@ class Volume:
         return self.graph.top
 
     def tick(self) -> Frame:
-        """A frame of the next second."""
-        self.clock += 10**9
+        """A frame of the next millisecond."""
+        self.clock += 10**6
         self.frame = Frame()
         self.frame.time_ns = self.clock
         return self.frame
@@ -277,21 +277,33 @@ def _shape(where: str) -> tuple[object, ...]:
 
 @asynccontextmanager
 async def served(
-    count: int = 2, *, strict: bool = True, brick: Mapping[str, str] | None = None, layer: str = "", **options: str
+    count: int = 2,
+    *,
+    strict: bool = True,
+    brick: Mapping[str, str] | None = None,
+    on_bricks: tuple[str, ...] = (),
+    layer: str = "",
+    sizes: Mapping[int, int] | None = None,
+    **options: str,
 ) -> AsyncIterator[Volume]:
-    """Serve a set of `count` copies; `options` are replicate's, `brick` storage/posix's, `layer` a debug layer over each brick."""
+    """Serve a set of `count` copies.
+
+    `options` are replicate's, `brick` storage/posix's; `on_bricks` are types above it in each brick, `layer` a debug layer
+    above each brick; `sizes` gives some bricks a file system of that many bytes of their own.
+    """
     base = tempfile.mkdtemp(dir=TEMPORARY)
-    arbiter = int(options.get("arbiter_count", "0"))
+    mounted = []
     try:
+        for place, size in (sizes or {}).items():
+            ramdisk.provision(f"{base}/b{place}", size)
+            mounted.append(f"{base}/b{place}")
         async with Process(strict=strict, seed=1) as process:
             bricks = []
             for place in range(count):
                 path = f"{base}/b{place}"
                 prepare.prepare(path, VOLUME_ID)
-                posix = {"directory": path, "volume-id": VOLUME_ID, "io-mode": "inline", **(brick or {})}
-                sections = [Section("v-posix", "storage/posix", posix)]
-                if arbiter and place == count - 1:
-                    sections.append(Section("v-arbiter", "features/arbiter", {}, ["v-posix"]))
+                arbiter = options.get("arbiter_count") == "1" and place == count - 1
+                sections = _brick_sections(path, (("features/arbiter",) if arbiter else ()) + on_bricks, brick or {})
                 bricks.append(await Brick.attach(process, sections))
             volume = Volume(process, bricks, {k.replace("_", "-"): v for k, v in options.items()}, layer)
             await volume.graph.start()
@@ -302,4 +314,21 @@ async def served(
                 leaks = [await one.detach() for one in bricks]
                 assert not any(count for leak in leaks for count in leak.values()), leaks
     finally:
+        for path in mounted:
+            ramdisk.remove(path)
         shutil.rmtree(base)
+
+
+def _brick_sections(path: str, types: tuple[str, ...], posix: Mapping[str, str]) -> list[Section]:
+    given = {"directory": path, "volume-id": VOLUME_ID, "io-mode": "inline", **posix}
+    sections = [Section("v-posix", "storage/posix", given)]
+    for type in types:
+        options = {}
+        if type == "features/index":
+            options = {
+                "index-base": f"{path}/.glusterfs/indices",
+                "xattrop-dirty-watchlist": "trusted.afr.dirty",
+                "xattrop-pending-watchlist": "trusted.afr.v-",
+            }
+        sections.append(Section(f"v-{type.rpartition('/')[2]}", type, options, [sections[-1].name]))
+    return sections
