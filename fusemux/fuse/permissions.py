@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 
 from fusemux.graph.framework.types import Iatt
 
-__all__ = ["allowed", "groups_of"]
+__all__ = ["allowed", "groups_of", "without_privileges"]
 
 _X = 1
 
@@ -40,3 +40,9 @@ def groups_of(pid: int) -> Collection[int]:
     except OSError:
         pass
     return ()
+
+
+def without_privileges(mode: int) -> int:
+    """Permission bits without setuid, and without setgid where it is one (and not a mark for mandatory locking)."""
+    mode &= 0o7777 & ~stat.S_ISUID
+    return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode
