@@ -48,6 +48,8 @@ class DataFops(RenameFops):
         except OSError as error:
             if error.errno == errno.ENOENT:
                 raise stale(gfid) from None
+            if error.errno == errno.ELOOP and self.get_xattr(path, self.GFID) is None:
+                raise FopError(errno.EISDIR, f"{gfid_text(gfid)} is a directory") from None
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY):
                 raise
             fd = os.open(path, os.O_RDONLY | _OPEN)

@@ -95,7 +95,7 @@ class LookupFops(StoreBase):
                     answers[key] = found
             elif key == _OPEN_COUNT:
                 file = self.opened.get(gfid)
-                answers[key] = b"%d\0" % (0 if file is None else file.refs)
+                answers[key] = b"%d" % (0 if file is None else file.refs)
         return answers
 
     # -- completing what a crash left ------------------------------------------------------------------------

@@ -101,8 +101,9 @@ class RenameFops(RemoveFops):
         except OSError as error:
             if kept is not None:
                 self.unkeep(kept)
-            # ext4 and others say EEXIST where POSIX lets either stand
-            raise FopError(errno.ENOTEMPTY) from None if error.errno == errno.EEXIST else error
+            if error.errno == errno.EEXIST:  # POSIX lets either stand; all bricks shall say the same
+                raise FopError(errno.ENOTEMPTY) from None
+            raise
         if there is None or there.gfid is None:
             return
         if there.is_dir:

@@ -111,7 +111,10 @@ def getdents(fd: int) -> list[Dirent]:
     while True:
         n = _libc.getdents64(fd, buffer, _DENTS_SIZE)
         if n < 0:
-            raise _failed("getdents64")
+            error = _failed("getdents64")
+            if error.errno == errno.ENOENT:  # the directory was removed
+                return []
+            raise error
         if n == 0:
             return []
         entries = _parse(ctypes.string_at(buffer, n))
