@@ -1,8 +1,8 @@
 """The binding to the kernel: mounts volumes, serves all of them from one channel, unmounts each on its own.
 
-The channel runs as a system task from the first mount to the end of the last, so that a mount serves from the moment
-`mount` returns.  Whatever can wait for a file system that this process itself serves (mount(2), umount2(2), stat(2) on the
-way) runs in a thread.
+The channel runs as a system task from the first mount on, so that a mount serves from the moment `mount` returns; whatever
+is still mounted when the event loop ends is taken away with it.  What can wait for a file system that this process
+itself serves (mount(2), umount2(2), resolving a path) runs in a thread.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import os
 import weakref
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
-from fusemux.fuse.kernel import mounting, tuning
+from fusemux.fuse.kernel import mounting, notifier, tuning
 from fusemux.fuse.kernel.channel import Channel
 from fusemux.fuse.kernel.negotiation import Wishes
+from fusemux.fuse.kernel.notifier import Notifier
 from fusemux.fuse.kernel.session import Session, SessionOptions
 from fusemux.graph.framework.errors import FusemuxError
 
 if TYPE_CHECKING:
-    from fusemux.fuse.binding import MountOptions, MountPoint
+    from fusemux.fuse.binding import MountPoint
 
 __all__ = ["KernelBinding"]
 
@@ -33,15 +34,26 @@ _READY_TIMEOUT_S = 20
 _STOP_TIMEOUT_S = 10
 
 
+class _Place(NamedTuple):
+    """Where a connection is mounted."""
+
+    fd: int
+    path: str  # without symbolic links
+    device: str  # MAJOR:MINOR
+
+
 class _Mount:
     """A session and the place where it is mounted."""
 
-    def __init__(self, point: MountPoint, session: Session, mounted: mounting.Mounted | None) -> None:
+    def __init__(self, point: MountPoint, session: Session, place: _Place) -> None:
         self.point = point
-        self.path = os.path.abspath(point.path)
         self.session = session
-        self.mounted = mounted
+        self.place = place
         self.gone = trio.Event()  # everything is cleaned up
+
+    @property
+    def path(self) -> str:
+        return self.place.path
 
 
 class KernelBinding:
@@ -51,10 +63,10 @@ class KernelBinding:
 
     def __init__(self, *, max_write: int = 1 << 20) -> None:
         self.max_write = max_write
-        self.mounts: dict[str, _Mount] = {}
+        self.mounts: dict[str, _Mount] = {}  # by resolved path
         self._channel: Channel | None = None
-        self._running: trio.CancelScope | None = None
         self._nursery: trio.Nursery | None = None
+        self._threads = notifier.limiter()
         self._idle = trio.Event()
         self._idle.set()
 
@@ -79,25 +91,30 @@ class KernelBinding:
 
     async def unmount(self, path: str, *, lazy: bool = False) -> None:
         """Unmount one; raises MountBusy when it is in use (and not `lazy`)."""
-        mount = self.mounts.get(os.path.abspath(path))
+        mount = self.mounts.get(path)
+        if mount is None:
+            mount = self.mounts.get(await trio.to_thread.run_sync(_resolved, path))
         if mount is None:
             raise FusemuxError(f"{path} is not mounted from here; mounted are {', '.join(self.mounts) or 'none'}")
-        await trio.to_thread.run_sync(partial(_unmount, mount, lazy=lazy), abandon_on_cancel=True)
+        await self._unmount(mount, lazy=lazy)
         if not lazy:
             await mount.gone.wait()
 
     async def stop(self) -> None:
-        """Unmount all.  What is in use is detached, and its connection ended: open files there fail from then on."""
-        for mount in list(self.mounts.values()):
+        """Unmount all.  What is in use is written back and detached, and its connection ended: open files there fail."""
+        busy = []
+        for mount in sorted(self.mounts.values(), key=lambda mount: -len(mount.path)):  # what lies in another one first
             with trio.move_on_after(_STOP_TIMEOUT_S):
                 try:
-                    await self.unmount(mount.path)
+                    await self._unmount(mount)
+                    await mount.gone.wait()
                     continue
-                except mounting.MountBusy:
-                    log.warning("%s is in use; files open there are lost to their programs", mount.path)
                 except FusemuxError as error:
-                    log.error("%s", error)
-            await self._abandon(mount)
+                    log.warning("%s; what is open there fails from now on", error)
+            busy.append(mount)
+        async with trio.open_nursery() as nursery:
+            for mount in busy:
+                nursery.start_soon(self._detach, mount)
 
     def statistics(self) -> dict[str, Any]:
         """For each mount point what its session has done."""
@@ -106,68 +123,84 @@ class KernelBinding:
     # -- one mount ---------------------------------------------------------------------------------------------
 
     async def _mount_one(self, point: MountPoint) -> _Mount:
-        path = os.path.abspath(point.path)
-        if path in self.mounts:
-            raise FusemuxError(f"{path} is mounted from here already")
-        fd = await trio.to_thread.run_sync(partial(_mount, point, path))
-        session = Session(fd, point.bridge, path, session_options(point, self.max_write))
-        listed = mounting.mounts_at(path)
-        mount = _Mount(point, session, listed[-1] if listed else None)
-        self.mounts[path] = mount
-        self._idle = trio.Event()
+        place = await trio.to_thread.run_sync(_mount, point)
+        session = Session(place.fd, point.bridge, place.path, session_options(point, self.max_write))
+        mount = _Mount(point, session, place)
+        self.mounts[place.path] = mount
+        if self._idle.is_set():
+            self._idle = trio.Event()
         assert self._channel is not None
         assert self._nursery is not None
         self._channel.add(session)
         self._nursery.start_soon(self._watch, mount)
         try:
-            with trio.fail_after(_READY_TIMEOUT_S):
+            with trio.move_on_after(_READY_TIMEOUT_S):
                 await session.ready.wait()
             if session.failure is not None:
                 raise session.failure
-        except trio.TooSlowError:
-            await self._abandon(mount)
-            raise FusemuxError(
-                f"the kernel did not start the connection of {path} within {_READY_TIMEOUT_S} s"
-            ) from None
+            if session.agreement is None:
+                raise FusemuxError(f"the kernel did not start the connection of {place.path} in {_READY_TIMEOUT_S} s")
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._abandon(mount)
             raise
-        if mount.mounted is not None:
-            tuning.tune(mount.mounted, session.agreement, writeback=session.options.wishes.writeback_cache)
+        tuning.tune(place.device, session.agreement, writeback=session.options.wishes.writeback_cache)
         return mount
 
     async def _watch(self, mount: _Mount) -> None:
-        """Clean up when the session has ended, however it did."""
+        """Tell the kernel what has become stale; clean up when the session has ended, however it did."""
+        session, bridge = mount.session, mount.point.bridge
+        told = Notifier(session, self._threads)
         try:
-            await mount.session.ended.wait()
-            if mount.session.aborted:  # the mount is still there, and dead
-                await trio.to_thread.run_sync(partial(_unmount, mount, lazy=True), abandon_on_cancel=True)
+            bridge.on_invalidate, bridge.on_invalidate_entry = told.inode, told.entry
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(told.run)
+                await session.ended.wait()
+                nursery.cancel_scope.cancel()
+            bridge.on_invalidate = bridge.on_invalidate_entry = None
+            with trio.move_on_after(_STOP_TIMEOUT_S):
+                await session.drained.wait()
+            disconnect = getattr(bridge, "disconnect", None)
+            if disconnect is not None:
+                await disconnect()  # the kernel went without closing and forgetting
+            if session.aborted:  # the mount is still there, and dead
+                await self._unmount(mount, lazy=True)
         except Exception:
             log.exception("cleaning up after %s", mount.path)
         finally:
             self._remove(mount)
 
-    async def _abandon(self, mount: _Mount) -> None:
-        """Take the mount away whatever happens, and end its connection."""
-        if mount.session.ended.is_set():
-            return
+    async def _detach(self, mount: _Mount) -> None:
+        """End a mount that is in use, with what the kernel still holds of it written back."""
         with trio.move_on_after(_STOP_TIMEOUT_S):
             try:
-                await trio.to_thread.run_sync(partial(_unmount, mount, lazy=True), abandon_on_cancel=True)
-            except FusemuxError as error:
-                log.error("%s", error)
-        if self._channel is not None:
-            self._channel.remove(mount.session)
+                await trio.to_thread.run_sync(mounting.write_back, mount.path, abandon_on_cancel=True)
+            except OSError as error:
+                log.error("writing back %s: %s", mount.path, error)
+        await self._abandon(mount)
+
+    async def _abandon(self, mount: _Mount) -> None:
+        """Take the mount away whatever happens, and end its connection."""
+        if not mount.session.ended.is_set():
+            with trio.move_on_after(_STOP_TIMEOUT_S):
+                try:
+                    await self._unmount(mount, lazy=True, force=True)
+                except FusemuxError as error:
+                    log.error("%s", error)
+            if self._channel is not None:
+                self._channel.remove(mount.session)
         await mount.gone.wait()
 
+    async def _unmount(self, mount: _Mount, *, lazy: bool = False, force: bool = False) -> None:
+        call = partial(_unmount, mount.place, lazy=lazy, force=force)
+        await trio.to_thread.run_sync(call, abandon_on_cancel=True)
+
     def _remove(self, mount: _Mount) -> None:
-        self.mounts.pop(mount.path, None)
+        if self.mounts.get(mount.path) is mount:
+            del self.mounts[mount.path]
         mount.gone.set()
         if not self.mounts:
             self._idle.set()
-            if self._running is not None:
-                self._running.cancel()
 
     # -- the channel -------------------------------------------------------------------------------------------
 
@@ -182,18 +215,17 @@ class KernelBinding:
 
     async def _run(self, channel: Channel, started: trio.Event) -> None:
         try:
-            with trio.CancelScope() as self._running:
-                async with trio.open_nursery() as self._nursery:
-                    await self._nursery.start(channel.run)
-                    started.set()
+            async with trio.open_nursery() as self._nursery:
+                await self._nursery.start(channel.run)
+                started.set()
         except Exception:
             log.exception("the kernel channel failed")
         finally:
-            self._channel = self._nursery = self._running = None
+            self._channel = self._nursery = None
             for mount in list(self.mounts.values()):  # the loop ends under us: a dead mount must not stay
                 channel.remove(mount.session)
                 try:
-                    _unmount(mount, lazy=True)
+                    _unmount(mount.place, lazy=True, force=True)
                 except Exception as error:
                     log.error("%s", error)
                 self._remove(mount)
@@ -218,33 +250,39 @@ def session_options(point: MountPoint, max_write: int) -> SessionOptions:
     )
 
 
-def _words(options: MountOptions) -> list[str]:
-    """The generic options, as mount(8) writes them."""
-    words = options.words()
-    return words if options.read_only else ["rw", *words]
+def _resolved(path: str) -> str:
+    """The path as the kernel lists it; what leads to it must be there, itself it may be dead."""
+    parent, name = os.path.split(os.path.abspath(path))
+    return os.path.join(os.path.realpath(parent), name) if name else parent
 
 
-def _mount(point: MountPoint, path: str) -> int:
+def _mount(point: MountPoint) -> _Place:
     options = point.options
-    return mounting.mount(
+    path = os.path.realpath(point.path) if not mounting.is_stale(point.path) else point.path
+    fd = mounting.mount(
         path,
         source=point.shown,
         subtype=options.subtype,
-        words=_words(options),
+        words=options.words(),
         allow_other=options.allow_other,
         default_permissions=options.default_permissions,
         max_read=options.max_read or 0,
     )
+    listed = mounting.mounts_at(path)
+    if not listed:  # somebody was faster
+        os.close(fd)
+        raise FusemuxError(f"{path} was unmounted while it was being mounted; try again")
+    return _Place(fd, path, listed[-1].device)
 
 
-def _unmount(mount: _Mount, *, lazy: bool) -> None:
+def _unmount(place: _Place, *, lazy: bool, force: bool = False) -> None:
     """Unmount it if it is still what is mounted there."""
-    listed = mounting.mounts_at(mount.path)
-    if mount.mounted is None or mount.mounted.device not in {each.device for each in listed}:
+    listed = mounting.mounts_at(place.path)
+    if place.device not in {each.device for each in listed}:
         return
-    if listed[-1].device != mount.mounted.device:
-        raise FusemuxError(f"{listed[-1].source} is mounted over {mount.path}; unmount that first")
-    mounting.unmount(mount.path, lazy=lazy)
+    if listed[-1].device != place.device:
+        raise FusemuxError(f"{listed[-1].source} is mounted over {place.path}; unmount that first")
+    mounting.unmount(place.path, lazy=lazy, force=force)
 
 
 # A forked child shares our descriptors: as long as it lives, a connection whose server died would not end.

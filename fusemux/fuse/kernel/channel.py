@@ -87,7 +87,7 @@ class Channel:
             return
         self._ready.unregister(session.fd)
         os.close(session.fd)
-        session.ended.set()
+        session.end()
 
     # -- the leader ------------------------------------------------------------------------------------------
 
@@ -185,6 +185,9 @@ class Channel:
 
     def _refuse(self, session: Session, buffer: mmap, received: int) -> None:
         """An unknown opcode, or a request that is too short to be one."""
+        if received == 0:  # no kernel does this: the other end of a socket is closed
+            self._broken(session, OSError(errno.ENODEV, "end of file"))
+            return
         try:
             head = header(buffer, received)
         except ProtocolError as error:
@@ -260,6 +263,7 @@ class Channel:
             raise
         finally:
             session.suspended.pop(unique, None)
+            session.settle()
             if operation.keeps_buffer:
                 self._pool.give(buffer)
                 self._room.set()

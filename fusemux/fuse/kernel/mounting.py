@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from fusemux.graph.framework.errors import FusemuxError
 
-__all__ = ["MountBusy", "Mounted", "abort", "is_stale", "mount", "mounts_at", "open_device", "unmount"]
+__all__ = ["MountBusy", "Mounted", "abort", "is_stale", "mount", "mounts_at", "open_device", "unmount", "write_back"]
 
 DEVICE = "/dev/fuse"
 CONNECTIONS = "/sys/fs/fuse/connections"
@@ -34,6 +34,7 @@ _FLAGS = {  # words of mount(8) that mount(2) takes as bits
     "nodiratime": 2048, "relatime": 1 << 21, "strictatime": 1 << 24,
 }  # fmt: skip
 _POSITIVE = frozenset({"rw", "suid", "dev", "exec", "async", "atime"})  # clear a bit that is clear anyway
+_MNT_FORCE = 1
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 
@@ -182,12 +183,13 @@ def _fusermount() -> str:
     raise FusemuxError("mounting needs root or fusermount3; install the package fuse3")
 
 
-def unmount(path: str, *, lazy: bool = False) -> None:
+def unmount(path: str, *, lazy: bool = False, force: bool = False) -> None:
     """Unmount what is at `path`; not an error when nothing is.
 
-    Raises MountBusy, FusemuxError.  `lazy` takes it out of the tree now and ends it when nobody uses it any more.
+    Raises MountBusy, FusemuxError.  `lazy` takes it out of the tree now and ends it when nobody uses it any more;
+    `force` ends its connection at once (root only): every call that waits for it fails.
     """
-    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
+    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0) | (_MNT_FORCE if force else 0)
     if _libc.umount2(os.fsencode(path), flags) == 0:
         return
     error = ctypes.get_errno()
@@ -204,6 +206,16 @@ def unmount(path: str, *, lazy: bool = False) -> None:
     if error == errno.EBUSY:
         raise MountBusy(f"{path} is in use; close what is open there (fuser -vm {path}) or unmount with --lazy")
     raise FusemuxError(f"unmounting {path} failed: {text}")
+
+
+def write_back(path: str) -> None:
+    """Have the kernel hand over what it holds of the file system at `path` (syncfs(2))."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(fd) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
+    finally:
+        os.close(fd)
 
 
 def mounts_at(path: str) -> list[Mounted]:

@@ -18,12 +18,25 @@ from fusemux.fuse.kernel.replies import Validity
 if TYPE_CHECKING:
     from fusemux.fuse.bridge import Bridge
 
-__all__ = ["Session", "SessionOptions", "SessionStatistics"]
+__all__ = ["Session", "SessionOptions", "SessionStatistics", "notify"]
 
 log = logging.getLogger("fusemux.fuse")
 
 _LOGGED_MAX = 256  # distinct faults of handlers that are logged in full, in one session
 _INCAPABLE_MAX = 65536
+
+
+# ENOENT: the kernel does not know the node; EINVAL: it does not know the message; the others: it is over.
+_UNHEARD = (errno.ENOENT, errno.EINVAL, errno.ENODEV, errno.EBADF, errno.ENOTCONN, errno.ECONNABORTED, errno.ENOTDIR)
+
+
+def notify(fd: int, message: bytes) -> None:
+    """Write a notification to a connection; that the kernel cannot use it is no error."""
+    try:
+        os.write(fd, message)
+    except OSError as error:
+        if error.errno not in _UNHEARD:
+            raise
 
 
 class SessionOptions(NamedTuple):
@@ -66,6 +79,7 @@ class Session:
         self.failure: Exception | None = None
         self.ready = trio.Event()  # INIT was answered, or failed
         self.ended = trio.Event()  # unmounted or aborted
+        self.drained = trio.Event()  # and no request of it is being served any more
         self.aborted = False
         self.exclusive = options.attr_timeout == float("inf")  # nobody else changes this volume behind the kernel
         self.privileged: set[int] = set()  # nodes with setuid or setgid bits or file capabilities
@@ -99,11 +113,19 @@ class Session:
 
     def notify(self, message: bytes) -> None:
         """Send a notification.  Only those that wait for no lock of the kernel may be sent from the event loop."""
-        try:
-            os.write(self.fd, message)
-        except OSError as error:  # ENOENT: the kernel does not know the node; ENODEV: it is over
-            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOSYS, errno.EINVAL, errno.ENOTCONN, errno.EBADF):
-                raise
+        notify(self.fd, message)
+
+    def end(self) -> None:
+        """Nothing more comes; what waits and may be cut short is."""
+        self.ended.set()
+        for cancel in list(self.suspended.values()):
+            cancel()
+        self.settle()
+
+    def settle(self) -> None:
+        """Call it when a suspended request has ended."""
+        if self.ended.is_set() and not self.suspended:
+            self.drained.set()
 
     def interrupt(self, unique: int) -> None:
         """The kernel asks to end a request early.  One that has been answered, or must not be cut, is left alone."""

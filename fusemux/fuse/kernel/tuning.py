@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from fusemux.fuse.kernel.mounting import Mounted
 from fusemux.fuse.kernel.negotiation import Agreement
 
 __all__ = ["tune"]
@@ -12,19 +11,17 @@ __all__ = ["tune"]
 log = logging.getLogger("fusemux.fuse")
 
 
-def tune(mounted: Mounted, agreement: Agreement | None, *, writeback: bool) -> None:
+def tune(device: str, agreement: Agreement, *, writeback: bool) -> None:
     """Read ahead as much as one request carries (the kernel starts with 128 KiB).
 
     With the writeback cache, let this mount have more than 1 % of memory dirty.  What may not be set is left.
     """
-    if agreement is None:
-        return
     settings = {"read_ahead_kb": str(agreement.max_write // 1024)}
     if writeback:
         settings |= {"strict_limit": "0", "max_ratio": "40"}
     for name, value in settings.items():
         try:
-            with open(f"/sys/class/bdi/{mounted.device}/{name}", "w") as setting:
+            with open(f"/sys/class/bdi/{device}/{name}", "w") as setting:
                 setting.write(value)
         except OSError as error:
-            log.debug("%s: %s stays as it is: %s", mounted.path, name, error)
+            log.debug("%s of %s stays as it is: %s", name, device, error)

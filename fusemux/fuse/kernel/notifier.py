@@ -1,0 +1,78 @@
+"""Telling the kernel what has become stale, without ever waiting for it in the event loop.
+
+Invalidating a name takes its directory's lock, and invalidating data waits for pages that are being read: whoever
+holds them may be waiting for an answer from this very loop.  So those notifications are written in a thread, while the loop
+goes on.  Invalidating attributes alone waits for nothing and happens at once.
+
+The thread writes through a descriptor of its own: the session's may be closed, and its number be given to
+another file, at any time.  The queue keeps one entry for each node and name, so it is bounded by what the kernel knows.
+"""
+
+from __future__ import annotations
+
+import os
+
+import trio
+
+from fusemux.fuse.kernel import replies
+from fusemux.fuse.kernel.session import Session, notify
+
+__all__ = ["Notifier"]
+
+_BATCH = 256
+_THREADS = 4  # of all sessions together
+
+
+class Notifier:
+    """The notifications of one session.  `run` sends what `inode` and `entry` queue, until it is cancelled."""
+
+    def __init__(self, session: Session, limiter: trio.CapacityLimiter) -> None:
+        self.session = session
+        self._limiter = limiter
+        self._inodes: dict[int, None] = {}
+        self._entries: dict[tuple[int, bytes], None] = {}
+        self._something = trio.Event()
+
+    def inode(self, nodeid: int) -> None:
+        """A node's attributes and contents are stale."""
+        self.session.notify(replies.inval_inode(nodeid, -1))
+        self._inodes[nodeid] = None
+        self._something.set()
+
+    def entry(self, parent: int, name: bytes) -> None:
+        """A name is stale."""
+        self._entries[parent, name] = None
+        self._something.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._something.wait()
+            self._something = trio.Event()
+            while messages := self._taken():
+                fd = os.dup(self.session.fd)
+                # Abandoned when the session ends: the connection does, and with it the write.
+                await trio.to_thread.run_sync(self._send, fd, messages, limiter=self._limiter, abandon_on_cancel=True)
+
+    def _taken(self) -> list[bytes]:
+        messages: list[bytes] = []
+        while self._inodes and len(messages) < _BATCH:
+            nodeid, _ = self._inodes.popitem()
+            messages.append(replies.inval_inode(nodeid))
+        while self._entries and len(messages) < _BATCH:
+            (parent, name), _ = self._entries.popitem()
+            messages.append(replies.inval_entry(parent, name))
+        return messages
+
+    def _send(self, fd: int, messages: list[bytes]) -> None:
+        try:
+            for message in messages:
+                if self.session.ended.is_set():
+                    return
+                notify(fd, message)
+        finally:
+            os.close(fd)
+
+
+def limiter() -> trio.CapacityLimiter:
+    """For all notifiers of one event loop."""
+    return trio.CapacityLimiter(_THREADS)
