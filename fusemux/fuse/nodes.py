@@ -25,6 +25,7 @@ __all__ = ["ROOT_ID", "NodeTable", "Place"]
 ROOT_ID = 1
 _SHED = 1024  # how many nodes the kernel is asked to drop at a time
 _IFMT = 0o170000
+_IFDIR = 0o040000
 
 Place = tuple[int, bytes]  # the parent's node id, and a name in it
 
@@ -41,6 +42,7 @@ class NodeTable:
         self.removed: dict[int, Iatt] = {}  # directories that are gone but still referred to, as they were last
         self.on_excess: Callable[[list[Place]], None] | None = None
         self._unlinked: set[Inode] = set()
+        self._linked: set[Inode] = set()  # of those that the kernel knows: seen with more than one name
         self._aliases: dict[bytes, int] = {}
         self._numbers = count(2)
         self._shed_at = self.limit
@@ -55,7 +57,11 @@ class NodeTable:
         if known is not inode:
             nodeid = self._add(inode, known)
         inode.nlookup += 1
+        if iatt.nlink > 1 and iatt.mode & _IFMT != _IFDIR:
+            self._linked.add(inode)
         if parent:
+            if self._unlinked:
+                self._unlinked.discard(inode)  # it had another name
             place = (parent, name)
             if self.names.get(place) is not inode:
                 self._place(place, inode, nodeid)
@@ -102,6 +108,8 @@ class NodeTable:
             self.removed.pop(nodeid, None)
         if self._shed_at != self.limit and len(self.known) < self.limit:
             self._shed_at = self.limit
+        if self._linked:
+            self._linked.discard(inode)
         self.itable.settle(inode)
         self._bury(inode)
 
@@ -119,6 +127,13 @@ class NodeTable:
         if inode in self._unlinked and not inode.nlookup and not inode.nopen:
             self._unlinked.discard(inode)
             self.itable.discard(inode)
+
+    def is_gone(self, inode: Inode) -> bool:
+        """Whether the last name of `inode` was removed here and nobody has it open: no brick needs to be asked.
+
+        With the writeback cache the kernel asks for such inodes, to set their times, before it forgets them.
+        """
+        return inode in self._unlinked and not inode.nopen and inode not in self._linked
 
     # -- names -----------------------------------------------------------------------------------------------
 

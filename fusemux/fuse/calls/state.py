@@ -63,6 +63,8 @@ class BridgeState:
         A file that was unlinked while open cannot be found by its inode any more, only through who has it open.
         """
         inode = self._inode(nodeid)
+        if self.nodes.is_gone(inode):
+            raise FopError(errno.ESTALE)
         target: Inode | Fd = self._orphans.get(nodeid, inode) if self._orphans else inode
         try:
             return await getattr(self.top, fop)(frame, target, *args)

@@ -132,6 +132,17 @@ def test_an_unlinked_file_that_nobody_has_open_is_gone(play: Play) -> None:
         fh = await bridge.opendir(F, ROOT)
         await fails(errno.ESTALE, bridge.setattr(F, nodeid, 0, 1, SetAttr()))
         await bridge.releasedir(F, fh)
+        assert memory.calls["stat"] + memory.calls["truncate"] == 0
+
+    play(scene)
+
+
+def test_a_file_that_lost_one_of_two_names_is_not_gone(play: Play) -> None:
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        nodeid = await make(bridge, b"one")
+        await bridge.link(F, nodeid, ROOT, b"two")
+        await bridge.unlink(F, ROOT, b"two")
+        assert (await bridge.setattr(F, nodeid, 0, None, SetAttr(mtime_ns=5))).mtime_ns == 5
 
     play(scene)
 
