@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,13 +32,22 @@ def volumes(
             place.mkdir(parents=True)
         chosen = [word for option in options for word in ("-o", option)]
         words = [f"{spec}:{place}" for spec, place in zip(specs, places, strict=True)]
+        log = stack.enter_context(open(base / "log", "w+b"))
         server = subprocess.Popen(
             [sys.executable, *interpreter, "-m", "fusemux", "serve", *chosen, *words],
-            env=os.environ | {"FUSEMUX_RUN_DIR": str(base / "run")},
-        )
+            env=os.environ | {"FUSEMUX_RUN_DIR": str(base / "run")}, stderr=log,
+        )  # fmt: skip
+        stack.callback(_show_trouble, Path(log.name))
         stack.callback(_stop, server, base)
         wait_until(lambda: all(map(os.path.ismount, places)), f"{name} serves {len(specs)} volumes", server)
         yield Target(name, places, [server.pid], places)
+
+
+def _show_trouble(log: Path) -> None:
+    """What the server logged beyond information; nothing when all went well."""
+    for line in log.read_text(errors="replace").splitlines():
+        if not re.match(r"\[[^]]*\] [IDT] ", line):
+            print(f"server: {line}", file=sys.stderr)
 
 
 def _stop(server: subprocess.Popen[bytes], base: Path) -> None:
