@@ -25,6 +25,12 @@ _INTERNAL = (
     b"glusterfs.",
 )
 _TRUSTED = b"trusted."
+# Namespaces that exist.  The kernel leaves it to FUSE file systems to refuse others.
+_NAMESPACES = (
+    b"user.", b"trusted.", b"security.", b"system.posix_acl_access", b"system.posix_acl_default",
+    b"replica.", b"distribute.",  # questions to cluster translators, as GlusterFS has them
+)  # fmt: skip
+_NAMESPACES = (b"user.", b"trusted.", b"security.", b"system.posix_acl_")
 
 
 def is_internal(name: bytes) -> bool:
@@ -33,15 +39,21 @@ def is_internal(name: bytes) -> bool:
 
 
 def refuse_reading(name: bytes, uid: int) -> None:
-    """Raise ENODATA for what this user must not know of."""
+    """Raise ENODATA for what this user must not know of, EOPNOTSUPP for what can never be there."""
     if name.startswith(_INTERNAL) or (uid and name.startswith(_TRUSTED)):
         raise FopError(errno.ENODATA, "not for users")
+    if not name.startswith(_NAMESPACES):
+        raise FopError(errno.EOPNOTSUPP, "no namespace of xattr(7)")
+    if not name.startswith(_NAMESPACES):
+        raise FopError(errno.EOPNOTSUPP, "no such namespace")
 
 
 def refuse_change(name: bytes, uid: int) -> None:
-    """Raise EPERM for what this user must not set or remove."""
+    """Raise EPERM for what this user must not set or remove, EOPNOTSUPP for what cannot be."""
     if name.startswith(_INTERNAL) or (uid and name.startswith(_TRUSTED)):
         raise FopError(errno.EPERM, "not for users")
+    if not name.startswith(_NAMESPACES):
+        raise FopError(errno.EOPNOTSUPP, "no such namespace")
 
 
 def visible(names: Iterable[bytes], uid: int) -> list[bytes]:

@@ -72,7 +72,7 @@ _REPLY: dict[Reply, Callable[[Any], bool]] = {
 # Flags that the fop table knows; others must be refused by the bridge before they enter the graph.
 _FLAGS: dict[tuple[str, str], Callable[[Any], bool]] = {
     ("rename", "flags"): lambda v: v in (0, 1, 2),
-    ("setxattr", "flags"): lambda v: v in (0, os.XATTR_CREATE, os.XATTR_REPLACE),
+    ("setxattr", "flags"): lambda v: not v & ~(os.XATTR_CREATE | os.XATTR_REPLACE),
     ("seek", "whence"): lambda v: v in (os.SEEK_DATA, os.SEEK_HOLE),
     ("copy_file_range", "flags"): lambda v: v == 0,
 }

@@ -11,7 +11,7 @@ from fusemux.graph.framework.types import Frame
 
 __all__ = ["XattrCalls"]
 
-_FLAGS = (0, 1, 2)  # XATTR_CREATE, XATTR_REPLACE
+_FLAGS = (0, 1, 2, 3)  # XATTR_CREATE, XATTR_REPLACE; both together always fail, as on any file system
 
 
 class XattrCalls(BridgeState):

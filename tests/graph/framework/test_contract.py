@@ -111,7 +111,7 @@ BROKEN_BY_CALLER = [
     ("mkdir", (INODE, b"d", 0o755, b"short"), "is no gfid"),
     ("getxattr", (INODE, "user.a"), "is no xattr name?"),
     ("setxattr", (INODE, {"user.a": b""}, 0), "is no xattrs"),
-    ("setxattr", (INODE, {b"user.a": b""}, 3), "flags=3 has unknown flags"),
+    ("setxattr", (INODE, {b"user.a": b""}, 4), "flags=4 has unknown flags"),
     ("rename", (INODE, b"a", INODE, b"b", INODE, None, 4), "flags=4 has unknown flags"),
     ("rename", (INODE, b"a", INODE, b"b", None, None, 0), "inode=None is no inode"),
     ("seek", (FD, 0, 0), "whence=0 has unknown flags"),
