@@ -7,9 +7,9 @@ never raises: it returns None (an fd: -1), and the script goes on, the same on b
 What cannot be equal is made comparable here: inode numbers become the order in which they were first seen, times
 become what has changed since the last look, sizes of directories and device numbers of the file system are left out.
 
-Some calls cannot pass through the binding under test (`lacks`: label -> errno).  On the reference side these are not
-carried out but answered with that errno, so both sides stay comparable; the side under test must really
-answer it, and when it one day succeeds the comparison fails until the row is removed.
+Some calls cannot pass through the binding under test (`lacks`: label -> what happens instead, a key of `INSTEAD`).  On the
+reference side these are not carried out but imitated, so both sides stay comparable; the side under test must really
+answer so, and when it one day succeeds the comparison fails until the row is removed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from tests.parity import libc
 
 Line = tuple[str, str]
 
-NO_HOLES = "as if all were data"  # in `lacks`, for lseek
 CLOCK_REALTIME_COARSE = 5  # linux/time.h; what file systems stamp with
 SHOWN = 64  # longer results are shown by their length and digest
 
@@ -50,12 +49,31 @@ def _type(mode: int) -> str:
     }[stat.S_IFMT(mode)]  # fmt: skip
 
 
-def _seek_as_if_all_were_data(fd: int, offset: int, whence: int) -> int:
+def _seek_without_holes(fd: int, offset: int, whence: int) -> int:
     """What the kernel answers for a file system that does not know of holes."""
     size = os.fstat(fd).st_size
     if not 0 <= offset < size:
         raise OSError(errno.ENXIO, "past the end")
     return offset if whence == os.SEEK_DATA else size
+
+
+def _allocate_not_at_all(fd: int, mode: int, offset: int, length: int) -> None:
+    """The kernel's own checks come first; then a mode that tmpfs refuses as a file system without fallocate refuses all."""
+    if mode in (0, libc.FALLOC_KEEP_SIZE, libc.FALLOC_KEEP_SIZE | libc.FALLOC_PUNCH_HOLE):
+        mode = libc.FALLOC_COLLAPSE_RANGE
+    libc.fallocate(fd, mode, offset, length)
+
+
+def _open_without_tmpfile(path: bytes, flags: int, mode: int) -> int:
+    os.close(os.open(path, flags, mode))
+    raise OSError(errno.EOPNOTSUPP, "no O_TMPFILE")
+
+
+INSTEAD: dict[str, Callable[..., Any]] = {
+    "no holes": _seek_without_holes,
+    "no fallocate": _allocate_not_at_all,
+    "no O_TMPFILE": _open_without_tmpfile,
+}
 
 
 def _readv(fd: int, *lengths: int) -> bytes:
@@ -122,12 +140,9 @@ class World:
 
     def step(self, label: str, action: Callable[[], Any], *, kind: str = "", args: tuple[Any, ...] = ()) -> Any:
         """Do something of the script's own and record its result or its errno."""
-        lacking = self._lacking(kind, args)
-        if lacking == NO_HOLES:
-            action = functools.partial(_seek_as_if_all_were_data, *args)
-        elif lacking is not None:
-            self.lines.append((label, lacking))
-            return None
+        instead = self._instead(kind, args)
+        if instead is not None:
+            action = functools.partial(instead, *args)
         try:
             result = action()
         except OSError as error:
@@ -140,21 +155,19 @@ class World:
         """Record something that the script has worked out."""
         self.lines.append((label, shown(value)))
 
-    def _lacking(self, kind: str, args: tuple[Any, ...]) -> str | None:
-        if not self.lacks:
+    def _instead(self, kind: str, args: tuple[Any, ...]) -> Callable[..., Any] | None:
+        """What happens instead of this call where the side under test lacks it."""
+        if not self.lacks or kind not in _FLAG_AT:
             return None
-        flagged = {"renameat2": 2, "fallocate": 1, "lseek": 2, "open": 1}.get(kind)
-        if flagged is not None and len(args) > flagged:
-            return self.lacks.get(f"{kind}:{_flag_name(kind, args[flagged])}", self.lacks.get(kind))
-        return self.lacks.get(kind)
+        flag = _flag_name(kind, args[_FLAG_AT[kind]])
+        name = self.lacks.get(f"{kind}:{flag}", self.lacks.get(kind))
+        return INSTEAD[name] if name is not None else None
 
     def _open(self, path: bytes, flags: int, mode: int = 0o666) -> int:
         label = f"open({path!r}, {open_flags(flags)}, {mode:#o})"
-        lacking = self._lacking("open", (path, flags))
+        call = self._instead("open", (path, flags)) or os.open
         try:
-            if lacking is not None:
-                raise OSError(getattr(errno, lacking), lacking)
-            fd = os.open(path, flags, mode)
+            fd: int = call(path, flags, mode)
         except OSError as error:
             self.lines.append((label, _errno_name(error)))
             return -1
@@ -353,10 +366,11 @@ def _names(flags: int) -> list[str]:
     return names
 
 
+_FLAG_AT = {"fallocate": 1, "lseek": 2, "open": 1}
+
+
 def _flag_name(kind: str, value: int) -> str:
     match kind:
-        case "renameat2":
-            return {0: "0", 1: "NOREPLACE", 2: "EXCHANGE"}.get(value, str(value))
         case "lseek":
             return {os.SEEK_DATA: "DATA", os.SEEK_HOLE: "HOLE"}.get(value, "SET")
         case "open":
