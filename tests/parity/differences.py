@@ -25,6 +25,19 @@ PYFUSE3 = (
 LACKS: dict[str, tuple[Lack, ...]] = {"pyfuse3": PYFUSE3, "kernel": ()}
 
 
+# Scripts about one thing that FUSE itself does otherwise.  They must fail (the suite is strict about it).
+_SETGID = "the kernel's FUSE leaves set-group-ID to us only together with group execute (fuse.h, FUSE_HANDLE_KILLPRIV_V2)"
+_CHOWN = "with FUSE_HANDLE_KILLPRIV_V2 the kernel sends no request for a chown that names nobody"
+
+OTHERWISE: dict[str, dict[str, str]] = {
+    "pyfuse3": {},
+    "kernel": {
+        "writing_as_a_stranger_clears_setgid_also_without_group_execute": _SETGID,
+        "a_chown_that_changes_nobody_clears_setuid_and_setgid_too": _CHOWN,
+    },
+}
+
+
 def lacks(binding: str) -> dict[str, str]:
     """For `World`."""
     return {lack.call: lack.instead for lack in LACKS[binding]}

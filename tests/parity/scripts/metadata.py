@@ -67,16 +67,31 @@ def changing_owners_clears_setuid_and_setgid(w: World) -> None:
             w.stat(name)
             w.chown(name, 0, 0)
             w.stat(name)
-            w.chmod(name, mode)
-            w.chown(name, -1, -1)
-            w.stat(name)
         for name in (b"file", b"fifo"):
             w.unlink(name)
         w.rmdir(b"dir")
 
 
 @as_root
+def a_chown_that_changes_nobody_clears_setuid_and_setgid_too(w: World) -> None:
+    for mode in (0o6755, 0o2644, 0o2755, 0o4711):
+        file(w, b"f")
+        w.chmod(b"f", mode)
+        w.chown(b"f", -1, -1)
+        w.stat(b"f")
+
+
+@as_root
 def writing_as_a_user_clears_setuid_and_setgid(w: World) -> None:
+    write_with_modes(w, (0o6777, 0o2777, 0o4777, 0o4766, 0o4711))
+
+
+@as_root
+def writing_as_a_stranger_clears_setgid_also_without_group_execute(w: World) -> None:
+    write_with_modes(w, (0o2767, 0o6766))
+
+
+def write_with_modes(w: World, modes: tuple[int, ...]) -> None:
     w.chmod(b".", 0o777)
 
     def write(w: World) -> None:
@@ -94,7 +109,7 @@ def writing_as_a_user_clears_setuid_and_setgid(w: World) -> None:
         w.stat(b"f")
 
     for action in (write, cut, open_and_cut):
-        for mode in (0o6777, 0o2767, 0o4777, 0o6766):
+        for mode in modes:
             file(w, b"f", b"content")
             w.chmod(b"f", mode)
             w.child(action, uid=1000, gid=1000)
