@@ -61,7 +61,8 @@ class Place:
         """Mount `spec` in the background and return where; it serves when this returns."""
         self._count += 1
         where = point or self.root / f"mnt{self._count}"
-        where.mkdir(exist_ok=True)
+        if point is None:  # one that is given may hold a stale mount
+            where.mkdir(exist_ok=True)
         log = self.root / f"{where.name}.log"
         words = ",".join([f"log-file={log}", "log-level=warning", *options])
         self.run(sys.executable, "-m", "fusemux.mount", spec, where, "-o", words)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusemux.graph.framework.errors import FusemuxError
+from fusemux.graph.framework.errors import FusemuxError, OptionError
 from fusemux.mount.errors import Exit, MountError
 from fusemux.mount.parsing import MountRequest
 from fusemux.volume.definition import VolumeError
@@ -39,7 +39,7 @@ def plan_mount(spec: str, path: str, request: MountRequest, store: VolumeStore |
     """Raises MountError when SPEC names nothing that can be mounted, or a volume option is wrong."""
     try:
         source, reread = find_source(spec, request, store or VolumeStore())
-    except VolumeError as error:
+    except (VolumeError, OptionError) as error:
         raise MountError(str(error), Exit.USAGE) from None
     except FusemuxError as error:
         raise MountError(str(error)) from None

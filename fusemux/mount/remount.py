@@ -39,7 +39,9 @@ def remount(path: str, request: MountRequest) -> None:
     entry = mounttable.mounted_at(real)
     if entry is None or not entry.is_ours:
         raise MountError(f"{path} is no mount of fusemux, so it cannot be remounted; mount it first")
-    fixed = [row.name for row in ROWS if row.name in request.given and not row.remount]
+    fixed = [
+        row.name for row in ROWS if row.name in request.given and not (row.remount or _is_so(row.name, entry, request))
+    ]
     if fixed or request.volume_options:
         name = (fixed or list(request.volume_options))[0]
         raise MountError(f"option {name!r} cannot be changed by remount; unmount {path} and mount it again", Exit.USAGE)
@@ -47,6 +49,13 @@ def remount(path: str, request: MountRequest) -> None:
         set_flags(real, flags_of(_merged(entry, request)))
     if "log-level" in request.given:
         _tell_server(real, request.opt.log_level)
+
+
+def _is_so(name: str, entry: mounttable.Mounted, request: MountRequest) -> bool:
+    """Whether an option is what the kernel shows of it already: mount(8) repeats those at a remount."""
+    value = getattr(request.opt, name.replace("-", "_"))
+    shown = name if value is True else f"{name}={value}"
+    return shown in entry.superblock.split(",") or (name == "fsname" and value == entry.source)
 
 
 def _merged(entry: mounttable.Mounted, request: MountRequest) -> SimpleNamespace:

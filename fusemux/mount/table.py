@@ -95,7 +95,6 @@ ROWS: tuple[MountOption, ...] = (
     _own("lru-limit", "int", "65536", "How many inodes that nobody refers to stay in memory.", low=0, high=100_000_000),
     _own("volume-name", "str", None, "With a volfile as SPEC: the volume in it to mount; unset: the last one."),
     _fuse("allow_other", "bool", None, "Let other users in.  Unset: on for root, off for others."),
-    _fuse("default_permissions", "bool", "on", "Let the kernel check permissions."),
     _fuse("attribute-timeout", "seconds", None, "How long the kernel may keep attributes; unset: without end, as this process "
           "is the only writer.", aliases=("attr_timeout",), low=0),
     _fuse("entry-timeout", "seconds", None, "How long the kernel may keep names; unset: without end.",
@@ -123,13 +122,16 @@ ROWS: tuple[MountOption, ...] = (
     _fstab("_netdev", "mount it when the network is up"),
     _fstab("comment", "`comment=TEXT`, and everything that begins with `x-` or `X-`"),
     _fstab("relatime", "and `lazytime`, their `no` forms: the kernel's own choice stands"),
+    _fstab("default_permissions", "always: the kernel checks permissions"),
+    _fstab("user_id", "and `group_id`, `rootmode`, `blksize`, `subtype`: what /proc/mounts shows and mount(8) repeats at a remount"),
     _fstab("mand", "and `silent`, `loud`, `iversion`, their `no` forms, `uhelper=`, `helper=`: historical"),
 )  # fmt: skip
 
 _FSTAB_WORDS = frozenset({
     "auto", "noauto", "defaults", "user", "nouser", "users", "nousers", "owner", "noowner", "group", "nogroup", "fail", "nofail",
-    "_netdev", "comment", "relatime", "norelatime", "lazytime", "nolazytime", "mand", "nomand", "silent", "loud", "iversion",
-    "noiversion", "uhelper", "helper",
+    "_netdev", "comment", "default_permissions", "user_id", "group_id", "rootmode", "blksize", "subtype",
+    "relatime", "norelatime", "lazytime", "nolazytime", "mand", "nomand", "silent", "loud", "iversion", "noiversion",
+    "uhelper", "helper",
 })  # fmt: skip
 
 

@@ -42,7 +42,6 @@ def mount_options(opt: SimpleNamespace, shown: str) -> MountOptions:
     return MountOptions(
         read_only=opt.ro,
         allow_other=os.geteuid() == 0 if opt.allow_other is None else opt.allow_other,
-        default_permissions=opt.default_permissions,
         dev=opt.dev,
         suid=opt.suid,
         exec=opt.exec,

@@ -48,12 +48,19 @@ class Orders:
             "throwaway": volume.source.throwaway,
             "since": served.since,
             "inodes": len(volume.graph.itable),
+            "lru_limit": volume.graph.itable.limit,
             "bridge": volume.bridge.statistics()._asdict(),
+            "connection": self._connection(served),
             "bricks": [
                 {"path": brick.path, "up": brick.up, "ramdisk": spec.ramdisk_bytes is not None}
                 for spec, brick in zip(volume.source.bricks, volume.bricks, strict=True)
             ],
         }
+
+    def _connection(self, served: Served) -> dict[str, Any]:
+        """What was agreed with the kernel, and counted since, where the binding knows."""
+        statistics: dict[str, dict[str, Any]] = getattr(self.server.binding, "statistics", dict)()
+        return dict(statistics.get(served.plan.path, {}))
 
     async def statedump(self) -> str:
         return statedump.dump([served.volume for served in self.server.served], self.server.facts())

@@ -69,7 +69,7 @@ class Graph:
             child.parents.append(translator)
             translator.children.append(Edge(child, translator, index))
         self.warnings += [
-            f"{self.source}, line {section.line}: {section.type} {section.name!r} has no option {option!r}, ignored"
+            f"{self._place(section.line)}: {section.type} {section.name!r} has no option {option!r}, ignored"
             for option in translator.unknown_options
             if cls is not registry.Transparent
         ]
@@ -82,9 +82,12 @@ class Graph:
                 self.source, section.type_line, f"there is no translator {section.type!r} ({section.name!r}) here{hint}"
             )
         self.warnings.append(
-            f"{self.source}, line {section.type_line}: {section.type} {section.name!r} is not there yet, passed through"
+            f"{self._place(section.type_line)}: {section.type} {section.name!r} is not there yet, passed through"
         )
         return registry.Transparent
+
+    def _place(self, line: int) -> str:
+        return f"{self.source}, line {line}" if line else self.source
 
     def _inode_table(self, limit: int) -> InodeTable:
         inode_slots = fd_slots = 0

@@ -40,7 +40,7 @@ end-volume
 
 def with_process(body: Callable[[Process], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with Process() as process:
+        async with Process(strict=False) as process:
             await body(process)
 
     trio.run(main)
