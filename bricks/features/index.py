@@ -52,11 +52,19 @@ class Index(Translator):
         self._dirty = _encoded(self.opt.xattrop_dirty_watchlist)
         self._pending = _encoded((*self.opt.xattrop_pending_watchlist, *self.opt.xattrop64_watchlist))
         self._kinds: dict[bytes, _Listing | None] = {}  # of the counters seen so far; as many as there are bricks
+        self._pooled = True
 
     async def init(self) -> None:
         if not self.opt.index_base:
             raise FusemuxError(f"{self.name}: option index-base is missing; it is BRICK/.glusterfs/indices")
         await self._blocking(self._open)
+
+    async def fini(self) -> None:
+        for listing in (self._xattrop, self._dirtied, self._changes):
+            listing.close()
+
+    def linked(self) -> None:
+        self._pooled = self.suspends
 
     def _open(self) -> None:
         self._uuid = str(uuid.uuid4())
@@ -65,7 +73,7 @@ class Index(Translator):
         )
 
     async def _blocking(self, work: Callable[..., Any], *args: Any) -> Any:
-        return await self.process.pool.run(self.opt.index_base, work, *args) if self.suspends else work(*args)
+        return await self.process.pool.run(self.opt.index_base, work, *args) if self._pooled else work(*args)
 
     def _listing(self, key: bytes) -> _Listing | None:
         try:
@@ -84,11 +92,15 @@ class Index(Translator):
         for key, delta in xattrs.items():
             listing = self._listing(key)
             if listing is not None and gfid not in listing.gfids and any(delta):
-                await self._blocking(listing.add, gfid, self._uuid)
+                if self._pooled:
+                    await self._blocking(listing.add, gfid, self._uuid)
+                else:
+                    listing.add(gfid, self._uuid)
         if xdata is not None and ENTRY_CREATE in xdata:
             await self._blocking(self._changes.add_name, gfid, xdata[ENTRY_CREATE], self._uuid)
         values = await self.child.xattrop(frame, target, op, xattrs, xdata)
-        await self._settle(gfid, values)
+        if gfid in self._dirtied.gfids or gfid in self._xattrop.gfids:
+            await self._settle(gfid, values)
         if xdata is not None and ENTRY_DELETE in xdata:
             await self._blocking(self._changes.remove_name, gfid, xdata[ENTRY_DELETE])
         return values
@@ -109,6 +121,17 @@ class Index(Translator):
         gfid = (target if isinstance(target, Inode) else target.inode).gfid
         return {name: await self._blocking(self._asked, gfid, name.removeprefix(_ASK).decode())}
 
+    async def removexattr(self, frame: Frame, target: Inode | Fd, name: bytes, xdata: Xdata = None) -> None:
+        """`glusterfs.index.KIND.GFID` (32 hex digits) of the root takes a file that no copy has any more off the list."""
+        if not name.startswith(_ASK):
+            await self.child.removexattr(frame, target, name, xdata)
+            return
+        kind, _, gfid = name.removeprefix(_ASK).decode().partition(".")
+        listing = {"xattrop": self._xattrop, "dirty": self._dirtied}.get(kind)
+        if listing is None or bytes.fromhex(gfid) not in listing.gfids:
+            raise FopError(errno.ENODATA, f"{gfid} is not in the index {kind!r}")
+        await self._blocking(listing.remove, bytes.fromhex(gfid))
+
     def _asked(self, gfid: bytes, kind: str) -> bytes:
         if kind == "names":
             return b"".join(name + b"\0" for name in self._changes.names(gfid))
@@ -128,31 +151,39 @@ class _Listing:
         os.makedirs(path, mode=0o700, exist_ok=True)
         self.path = path
         self.kind = kind
+        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # no path is walked for an entry
         self.gfids = {uuid.UUID(name).bytes for name in os.listdir(path) if _GFID.fullmatch(name)}
 
-    def _base(self, name: str) -> str:
-        return os.path.join(self.path, f"{self.kind}-{name}")
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
 
     def _link(self, place: str, base: str) -> None:
+        """Add the entry `place`, a path below this listing; a link of the base file, which is made when it is missing."""
+        base = f"{self.kind}-{base}"
         try:
-            os.link(self._base(base), place)
+            os.link(base, place, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except FileNotFoundError:
-            os.close(os.open(self._base(base), os.O_CREAT | os.O_WRONLY, 0))
-            os.link(self._base(base), place)
+            self._make(base)
+            os.link(base, place, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except FileExistsError:
             pass
         except OSError as error:
             if error.errno != errno.EMLINK:
                 raise
-            os.close(os.open(place, os.O_CREAT | os.O_WRONLY, 0))
+            self._make(place)
+
+    def _make(self, name: str) -> None:
+        os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0, dir_fd=self.fd))
 
     def add(self, gfid: bytes, base: str) -> None:
-        self._link(f"{self.path}/{gfid_text(gfid)}", base)
+        self._link(gfid_text(gfid), base)
         self.gfids.add(gfid)
 
     def remove(self, gfid: bytes) -> None:
         try:
-            os.unlink(f"{self.path}/{gfid_text(gfid)}")
+            os.unlink(gfid_text(gfid), dir_fd=self.fd)
         except FileNotFoundError:
             pass
         self.gfids.discard(gfid)
@@ -160,9 +191,9 @@ class _Listing:
     # The entry-changes index holds a directory per gfid and links in it.
 
     def add_name(self, gfid: bytes, name: bytes, base: str) -> None:
-        folder = f"{self.path}/{gfid_text(gfid)}"
+        folder = gfid_text(gfid)
         if gfid not in self.gfids:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+            os.makedirs(f"{self.path}/{folder}", mode=0o700, exist_ok=True)
             self.gfids.add(gfid)
         self._link(f"{folder}/{os.fsdecode(name)}", base)
 

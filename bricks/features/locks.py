@@ -25,7 +25,7 @@ from fusemux.graph.framework.types import Flock, Frame, Xdata
 __all__ = ["ENTRY_LOCK", "ENTRY_LOCK_NB", "ENTRY_UNLOCK", "Locks"]
 
 ENTRY_LOCK, ENTRY_UNLOCK, ENTRY_LOCK_NB = 0, 1, 2
-_Key = tuple[str, bytes]  # domain, gfid
+_Key = tuple[str, str, bytes]  # what is locked (ranges and names know nothing of each other), domain, gfid
 
 
 class Locks(Translator):
@@ -48,16 +48,16 @@ class Locks(Translator):
         owner = (frame.lk_owner, flock.owner)
         end = end_of(flock.start, flock.length)
         if flock.type == fcntl.F_UNLCK:
-            self._unlock_range((domain, inode.gfid), owner, flock.start, end)
+            self._unlock_range(("range", domain, inode.gfid), owner, flock.start, end)
             return
         lock = RangeLock(owner, flock.type == fcntl.F_WRLCK, flock.start, end)
-        await self._lock((domain, inode.gfid), lock, wait=cmd == fcntl.F_SETLKW)
+        await self._lock(("range", domain, inode.gfid), lock, wait=cmd == fcntl.F_SETLKW)
 
     async def entrylk(
         self, frame: Frame, domain: str, inode: Inode, name: bytes, cmd: int, type: int, xdata: Xdata = None
     ) -> None:
         """ENTRY_LOCK waits, ENTRY_LOCK_NB answers EAGAIN, ENTRY_UNLOCK lets go (EINVAL when it is not held)."""
-        lock, key = EntryLock(frame.lk_owner, name), (domain, inode.gfid)
+        lock, key = EntryLock(frame.lk_owner, name), ("name", domain, inode.gfid)
         if cmd == ENTRY_UNLOCK:
             self._unlock(key, lock)
         else:
@@ -68,7 +68,7 @@ class Locks(Translator):
         if queue.acquire(lock, wait=wait):
             return
         if not wait:
-            raise FopError(errno.EAGAIN, f"{key[0]}: held by another owner")
+            raise FopError(errno.EAGAIN, f"{key[1]}: held by another owner")
         event = trio.Event()
         parked = self._parked.setdefault((key, lock), deque())
         parked.append(event)
@@ -88,12 +88,12 @@ class Locks(Translator):
             if isinstance(lock, RangeLock) and (lock.owner, lock.start, lock.end) == (owner, start, end):
                 self._unlock(key, lock)
                 return
-        raise FopError(errno.EINVAL, f"{key[0]}: no lock [{start}, {end}) of this owner")
+        raise FopError(errno.EINVAL, f"{key[1]}: no lock [{start}, {end}) of this owner")
 
     def _unlock(self, key: _Key, lock: Lock) -> None:
         queue = self._queues.get(key)
         if queue is None or lock not in queue.granted:
-            raise FopError(errno.EINVAL, f"{key[0]}: {lock!r} is not held")
+            raise FopError(errno.EINVAL, f"{key[1]}: {lock!r} is not held")
         self._granted(key, queue.release(lock))
         if not queue:
             del self._queues[key]

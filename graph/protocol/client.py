@@ -37,7 +37,10 @@ class BrickFd(Fd):
     is_brick_fd = True
 
     def __init__(self, inode: Inode, flags: int, slots: int, pid: int, session: object) -> None:
-        super().__init__(inode, flags, slots, pid)
+        self.inode = inode  # not through super(): one is made for every create
+        self.flags = flags
+        self.pid = pid
+        self.ctx = [None] * slots
         self.session = session  # the run of the brick that it was opened in
 
 
@@ -215,22 +218,34 @@ def _on_fd(name: str) -> Method:
     return call
 
 
-def _on_target(name: str, place: int) -> Method:
-    """A fop that takes an inode or an open file, at `place` of its arguments after the frame."""
-    on_fd, plain = _on_fd(name), _plain(name)
+def _on_target(name: str) -> Method:
+    """A fop whose first argument is an inode or an open file."""
 
     async def call(self: Client, frame: Frame, target: Any, *args: Any) -> Any:
-        return await (on_fd if isinstance(target, Fd) else plain)(self, frame, target, *args)
-
-    async def later(self: Client, frame: Frame, first: Any, target: Any, *args: Any) -> Any:
         if isinstance(target, Fd):
             mine = target.ctx[self.fd_slot]
-            if mine is None or mine.session is not self.session:
-                mine = await self.reopen(frame, target)
-            target = mine
-        return await plain(self, frame, first, target, *args)
+            target = await self.reopen(frame, target) if mine is None or mine.session is not self.session else mine
+        try:
+            return await getattr(self.edge, name)(frame, target, *args)
+        except FopError:
+            raise
+        except Exception as error:
+            raise self.broken(name, (target, *args), error) from error
 
-    return later if place else call
+    return call
+
+
+def _in_domain(name: str) -> Method:
+    """A fop that takes a target after the name of its domain."""
+    plain = _plain(name)
+
+    async def call(self: Client, frame: Frame, domain: str, target: Any, *args: Any) -> Any:
+        if isinstance(target, Fd):
+            mine = target.ctx[self.fd_slot]
+            target = await self.reopen(frame, target) if mine is None or mine.session is not self.session else mine
+        return await plain(self, frame, domain, target, *args)
+
+    return call
 
 
 def _opening(name: str, place: int) -> Method:
@@ -267,7 +282,7 @@ def _method(fop: Fop) -> Method:
     if fop.name == "copy_file_range":
         return _copy
     if Kind.TARGET in kinds:
-        return _on_target(fop.name, kinds.index(Kind.TARGET))
+        return _on_target(fop.name) if kinds[0] is Kind.TARGET else _in_domain(fop.name)
     return _on_fd(fop.name) if kinds[0] is Kind.FD else _plain(fop.name)
 
 

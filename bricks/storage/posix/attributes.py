@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from time import time_ns
 
-from fusemux.bricks.storage.posix.mdata import newer
+from fusemux.bricks.storage.posix.mdata import Times, newer
 from fusemux.bricks.storage.posix.virtual import VirtualXattrs
 from fusemux.bricks.storage.posix.xattrop import combine
 from fusemux.graph.framework.errors import FopError
@@ -43,14 +43,12 @@ class AttributeFops(VirtualXattrs):
             self.chown(where, -1 if attrs.uid is None else attrs.uid, -1 if attrs.gid is None else attrs.gid)
         if attrs.mode is not None:
             self.chmod(where, attrs.mode)
+        times = self.times_of(where, gfid)
         if attrs.atime_ns is not None or attrs.mtime_ns is not None:
-            self._set_times(where, attrs)
-        self._relearn(gfid, attrs)
+            self._set_times(where, attrs, times)
         st = self.stat_of(where)
-        times = self._record_times(frame, where, gfid, attrs, st)
-        file = self.opened.get(gfid)
-        if file is not None:
-            file.setid = st.st_mode & 0o6000 != 0
+        times = self._record_times(frame, where, gfid, attrs, times, st)
+        self._relearn(gfid, attrs, st)
         return self.iatt(gfid, st, times)
 
     def chown(self, where: int | str, uid: int, gid: int) -> None:
@@ -64,29 +62,28 @@ class AttributeFops(VirtualXattrs):
             raise FopError(errno.EOPNOTSUPP, "a symbolic link has no mode")
         os.chmod(where, mode & 0o7777)
 
-    def _set_times(self, where: int | str, attrs: SetAttr) -> None:
+    def _set_times(self, where: int | str, attrs: SetAttr, times: Times | None) -> None:
         """On the backing store too, for whoever reads the brick without mdata."""
-        st = self.stat_of(where)
-        ns = (st.st_atime_ns if attrs.atime_ns is None else attrs.atime_ns,
-              st.st_mtime_ns if attrs.mtime_ns is None else attrs.mtime_ns)  # fmt: skip
+        atime, mtime = attrs.atime_ns, attrs.mtime_ns
+        if (atime is None or mtime is None) and times is None:
+            st = self.stat_of(where)
+            times = (0, st.st_mtime_ns, st.st_atime_ns)
+        if atime is None and times is not None:
+            atime = times[2]
+        if mtime is None and times is not None:
+            mtime = times[1]
+        assert atime is not None and mtime is not None
         if isinstance(where, int):
-            os.utime(where, ns=ns)
+            os.utime(where, ns=(atime, mtime))
         else:
-            os.utime(where, ns=ns, follow_symlinks=False)
-
-    def _relearn(self, gfid: bytes, attrs: SetAttr) -> None:
-        """A directory's mode and group decide what new entries inherit."""
-        directory = self.dirs.get(gfid)
-        if directory is not None and (attrs.mode is not None or attrs.gid is not None):
-            directory.acl = None
+            os.utime(where, ns=(atime, mtime), follow_symlinks=False)
 
     def _record_times(
-        self, frame: Frame, where: int | str, gfid: bytes, attrs: SetAttr, st: os.stat_result
-    ) -> tuple[int, int, int] | None:
-        times = self.times_of(where, gfid)
+        self, frame: Frame, where: int | str, gfid: bytes, attrs: SetAttr, times: Times | None, st: os.stat_result
+    ) -> Times | None:
         now = frame.time_ns
         if times is None:
-            if not now and attrs.ctime_ns is None:
+            if not self.ctime or (not now and attrs.ctime_ns is None):
                 return None
             times = (0, st.st_mtime_ns, st.st_atime_ns)
         ctime, mtime, atime = times
@@ -99,6 +96,16 @@ class AttributeFops(VirtualXattrs):
         if attrs.atime_ns is not None:
             atime = attrs.atime_ns
         return self.put_times(where, gfid, (ctime, mtime, atime))
+
+    def _relearn(self, gfid: bytes, attrs: SetAttr, st: os.stat_result) -> None:
+        """What is remembered of an object's mode and group: what entries inherit, what writing must clear."""
+        if attrs.mode is None and attrs.gid is None and attrs.uid is None:
+            return
+        directory, file = self.dirs.get(gfid), self.opened.get(gfid)
+        if directory is not None:
+            directory.acl = None
+        if file is not None:
+            file.setid = st.st_mode & 0o6000 != 0
 
     # -- xattrs ----------------------------------------------------------------------------------------------
 

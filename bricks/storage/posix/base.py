@@ -38,12 +38,11 @@ class OpenFile:
     The descriptor closes with the last reference to the object, so no thread can meet another file at its number.
     """
 
-    __slots__ = ("fd", "gfid", "ino", "nameless", "refs", "setid", "times")
+    __slots__ = ("fd", "gfid", "nameless", "refs", "setid", "times")
 
-    def __init__(self, gfid: bytes, fd: int, ino: int, times: Times | None, *, setid: bool = False) -> None:
+    def __init__(self, gfid: bytes, fd: int, times: Times | None, *, setid: bool = False) -> None:
         self.gfid = gfid
         self.fd = fd
-        self.ino = ino  # on the backing store
         self.times = times
         self.setid = setid  # whether set-user-ID or set-group-ID are on: writing must clear them
         self.refs = 1
@@ -90,6 +89,7 @@ class StoreBase:
         self.ctime = True
         self.gfid2path = True
         self.mapped = False  # see mapped.py
+        self.counts_xattrs = threads  # a disk may need blocks for them, memory does not
         self.gl = -1  # .glusterfs
         self.shares = 1  # bricks of this volume on the same backing file system
         self.reserve: tuple[str, float] = ("percent", 1.0)
@@ -318,18 +318,21 @@ class StoreBase:
         if times is None:
             if not now or not self.ctime:
                 return
-            st = os.fstat(directory.fd)
-            times = (0, 0, st.st_atime_ns)
+            times = (0, 0, os.fstat(directory.fd).st_atime_ns)
         elif not now:
             now = time_ns()
-        times = (mdata.newer(times[0], now), mdata.newer(times[1], now), times[2])
-        directory.times = times
-        self._record(directory.fd, times)
+        ctime, mtime, atime = times
+        if now >= ctime and now >= mtime:
+            ctime = mtime = now
+        else:
+            ctime, mtime = mdata.newer(ctime, now), mdata.newer(mtime, now)
+        directory.times = (ctime, mtime, atime)
+        self._record(directory.fd, mdata.pack(ctime, mtime, atime))
 
-    def _record(self, fd: int, times: Times) -> None:
+    def _record(self, fd: int, value: bytes) -> None:
         """Times are the last step of an operation that has succeeded: a full disk must not make it fail."""
         try:
-            os.setxattr(fd, self.MDATA, mdata.pack(*times))
+            os.setxattr(fd, self.MDATA, value)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -345,11 +348,11 @@ class StoreBase:
         elif not now:
             now = time_ns()
         ctime, mtime, atime = times
-        ctime = mdata.newer(ctime, now)
+        ctime = now if now >= ctime else mdata.newer(ctime, now)
         if modified:
-            mtime = mdata.newer(mtime, now)
-        file.times = times = (ctime, mtime, atime)
-        self._record(file.fd, times)
+            mtime = now if now >= mtime else mdata.newer(mtime, now)
+        file.times = (ctime, mtime, atime)
+        self._record(file.fd, mdata.pack(ctime, mtime, atime))
 
     def stamp(self, where: int | str, gfid: bytes, now: int, *, modified: bool = False) -> Times | None:
         """The attributes (or, with `modified`, the contents) of any object changed at `now`; its times after that."""
@@ -380,9 +383,9 @@ class StoreBase:
         """
         self.room -= size
         if self.room < 0:
-            self._measure(frame)
+            self.measure(frame)
 
-    def _measure(self, frame: Frame) -> None:
+    def measure(self, frame: Frame) -> None:
         vfs = os.fstatvfs(self.root.fd)
         free = (vfs.f_bavail - self.reserved_blocks(vfs)) * vfs.f_frsize
         self.room = min(max(free, 0) // 4, 16 << 20)

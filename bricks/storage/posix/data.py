@@ -64,7 +64,7 @@ class DataFops(RenameFops):
             os.close(fd)
             raise
         times = None if value is None else mdata.unpack(value)
-        return OpenFile(gfid, fd, st.st_ino, times if self.ctime else None, setid=st.st_mode & 0o6000 != 0)
+        return OpenFile(gfid, fd, times if self.ctime else None, setid=st.st_mode & 0o6000 != 0)
 
     def flush(self, frame: Frame, fd: Fd, xdata: Xdata = None) -> None:
         return None
@@ -93,7 +93,7 @@ class DataFops(RenameFops):
         if frame.time_ns and file.times is not None:
             ctime, mtime, atime = file.times
             file.times = (ctime, mtime, mdata.newer(atime, frame.time_ns))
-            self._record(file.fd, file.times)
+            self._record(file.fd, mdata.pack(*file.times))
         return data
 
     def file(self, fd: Fd) -> OpenFile:
@@ -109,7 +109,7 @@ class DataFops(RenameFops):
         size = len(data)
         self.room -= size
         if self.room < 0:
-            self._measure(frame)
+            self.measure(frame)
         done = os.pwrite(file.fd, data, offset)
         while done < size:
             done += os.pwrite(file.fd, memoryview(data)[done:], offset + done)

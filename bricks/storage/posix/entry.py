@@ -23,6 +23,7 @@ from fusemux.graph.framework.types import Frame, Iatt, Xdata, gfid_text
 
 __all__ = ["EntryFops"]
 
+_new = tuple.__new__
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMESPACES = (b"trusted.", b"user.", b"security.", b"system.")
 _BLOCK = 4096  # what a new object is taken to need
@@ -33,16 +34,30 @@ class EntryFops(LookupFops):
         self, frame: Frame, parent: Inode, name: bytes, flags: int, mode: int, gfid: bytes, fd: Fd, xdata: Xdata = None
     ) -> Iatt:
         directory = self.parent(parent, name)
-        self.spend(frame, _BLOCK)
-        new = os.open(name, _CREATE, self.permissions(directory, mode, frame, self.file_bits), dir_fd=directory.fd)
+        self.room -= _BLOCK
+        if self.room < 0:
+            self.measure(frame)
+        mode = self.permissions(directory, mode, frame, self.file_bits)
+        new = os.open(name, _CREATE, mode, dir_fd=directory.fd)
         try:
-            st, times = self._born(frame, directory, name, new, gfid, xdata)
+            times = self._born(frame, directory, name, new, gfid, xdata)
+            iatt = self._newborn(frame, directory, new, mode, gfid, times)
         except BaseException:
             self._unmake(directory, name, gfid, new)
             raise
         self.stamp_dir(directory, frame.time_ns)
-        fd.ctx[self.slot] = self.opened[gfid] = OpenFile(gfid, new, st.st_ino, times, setid=mode & 0o6000 != 0)
-        return self.iatt(gfid, st, times)
+        fd.ctx[self.slot] = self.opened[gfid] = OpenFile(gfid, new, times, setid=mode & 0o6000 != 0)
+        return iatt
+
+    def _newborn(
+        self, frame: Frame, directory: DirHandle, new: int, mode: int, gfid: bytes, times: Times | None
+    ) -> Iatt:
+        """The attributes of an empty file: known without asking, where nothing but the caller decides them."""
+        if times is None or directory.acl or self.mapped or self.counts_xattrs:
+            return self.iatt(gfid, self.stat_of(new), times)
+        group = frame.gid if directory.group is None else directory.group
+        now = times[0]
+        return _new(Iatt, (gfid, 0o100000 | mode, 1, frame.uid, group, 0, 0, 0, self.blksize, now, now, now, None))
 
     def permissions(self, directory: DirHandle, mode: int, frame: Frame, bits: tuple[int, int]) -> int:
         """The mode to create with: a default ACL stands in for the umask; `bits` are masked out and forced."""
@@ -53,8 +68,8 @@ class EntryFops(LookupFops):
 
     def _born(
         self, frame: Frame, directory: DirHandle, name: bytes, new: int, gfid: bytes, xdata: Xdata
-    ) -> tuple[os.stat_result, Times | None]:
-        """Make the empty regular file `new` an object of the brick."""
+    ) -> Times | None:
+        """Make the empty regular file `new` an object of the brick; its first times."""
         if frame.uid != self.uid or frame.gid != self.gid or self.mapped:
             self.own(new, frame, directory)
         os.setxattr(new, self.GFID, gfid)
@@ -64,7 +79,7 @@ class EntryFops(LookupFops):
             os.setxattr(new, *path_record(self.GFID2PATH, directory.slash, name))
         if xdata is not None:
             self.give(new, xdata)
-        return self.stat_of(new), times
+        return times
 
     def _first_times(self, where: int | str, frame: Frame) -> Times | None:
         now = frame.time_ns
@@ -134,7 +149,8 @@ class EntryFops(LookupFops):
                 return self._another_name(frame, directory, name, gfid)
             new = os.open(name, _CREATE, self.permissions(directory, mode, frame, self.file_bits), dir_fd=directory.fd)
             try:
-                st, times = self._born(frame, directory, name, new, gfid, xdata)
+                times = self._born(frame, directory, name, new, gfid, xdata)
+                st = self.stat_of(new)
             except BaseException:
                 self._unmake(directory, name, gfid)
                 raise
@@ -267,6 +283,6 @@ class EntryFops(LookupFops):
         except BaseException:
             os.close(new)
             raise
-        file = fd.ctx[self.slot] = self.opened[gfid] = OpenFile(gfid, new, st.st_ino, times, setid=mode & 0o6000 != 0)
+        file = fd.ctx[self.slot] = self.opened[gfid] = OpenFile(gfid, new, times, setid=mode & 0o6000 != 0)
         file.nameless = True
         return self.iatt(gfid, st, times)

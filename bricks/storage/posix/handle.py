@@ -11,6 +11,8 @@ Pure.  Source: GlusterFS `posix-handle.c`, `posix-gfid-path.c`; design facts, br
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import xxhash
 
 __all__ = ["DOT_GLUSTERFS", "folder_of", "link_text", "parse_link", "path_of", "path_record", "unlink_path"]
@@ -19,8 +21,9 @@ DOT_GLUSTERFS = b".glusterfs"
 _LINK_MIN, _LINK_MAX = 50, 511  # GlusterFS refuses directory links outside these
 
 
+@lru_cache(1024)
 def path_of(gfid: bytes) -> str:
-    """The handle of `gfid`, relative to `.glusterfs`."""
+    """The handle of `gfid`, relative to `.glusterfs`; the same on every brick that has a copy."""
     h = gfid.hex()
     return f"{h[:2]}/{h[2:4]}/{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
 

@@ -177,7 +177,10 @@ class LookupFops(StoreBase):
 
     def parent(self, inode: Inode, name: bytes) -> DirHandle:
         """The directory of an entry fop on `name`."""
-        directory = self.dir(inode.gfid)
+        directory = self.dirs.get(inode.gfid)
+        if directory is None:
+            directory = self._open_dir(inode.gfid)
+        directory.used = True
         if name == DOT_GLUSTERFS:
             self.guard(directory, name, errno.EPERM)
         return directory

@@ -12,6 +12,7 @@ Pure.  Source: GlusterFS `posix-metadata.c`; design facts, bricks section 3.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 __all__ = ["SIZE", "Times", "WINDOW_NS", "newer", "pack", "unpack"]
 
@@ -19,12 +20,21 @@ Times = tuple[int, int, int]  # change, modification, access
 
 SIZE = 57
 WINDOW_NS = 2_000_000_000
+_HEAD = b"\x01" + bytes(8)
+_TIME = struct.Struct(">qQ")
 _FORMAT = struct.Struct(">BQqQqQqQ")
 _S = 1_000_000_000
 
 
+@lru_cache(256)
+def _packed(time_ns: int) -> bytes:
+    """One stamp goes to a file, its directory, and all copies of both: packed once."""
+    return _TIME.pack(time_ns // _S, time_ns % _S)
+
+
 def pack(ctime: int, mtime: int, atime: int) -> bytes:
-    return _FORMAT.pack(1, 0, ctime // _S, ctime % _S, mtime // _S, mtime % _S, atime // _S, atime % _S)
+    change = _packed(ctime)
+    return _HEAD + change + (change if mtime == ctime else _packed(mtime)) + _packed(atime)
 
 
 def unpack(value: bytes | memoryview) -> Times | None:

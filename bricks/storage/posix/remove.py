@@ -32,9 +32,10 @@ class RemoveFops(EntryFops):
         if stat.S_ISDIR(st.st_mode):
             raise FopError(errno.EISDIR)
         gfid = inode.gfid
-        file = self.opened.get(gfid)
-        if file is None or file.ino != st.st_ino:
+        found = self.xattrs.get(directory.fd, name, self.GFID)
+        if found != gfid:
             self.expect(directory, name, gfid)
+        file = self.opened.get(gfid)
         if st.st_nlink > 2:
             os.unlink(name, dir_fd=directory.fd)
             self.unnamed(frame, gfid, directory, name)

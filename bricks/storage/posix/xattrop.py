@@ -22,11 +22,23 @@ from fusemux.graph.framework.errors import FopError
 __all__ = ["ADD_ARRAY", "ADD_ARRAY64", "ADD_ARRAY64_WITH_DEFAULT", "ADD_ARRAY_WITH_DEFAULT", "GET_AND_SET", "combine"]
 
 ADD_ARRAY, ADD_ARRAY64, GET_AND_SET, ADD_ARRAY_WITH_DEFAULT, ADD_ARRAY64_WITH_DEFAULT = 0, 1, 4, 5, 6
+_THREE = struct.Struct(">3I")
+_NOTHING = bytes(12)
 _WIDTH = {ADD_ARRAY: 4, ADD_ARRAY64: 8, ADD_ARRAY_WITH_DEFAULT: 4, ADD_ARRAY64_WITH_DEFAULT: 8}
 
 
 def combine(op: int, stored: bytes | None, argument: bytes) -> tuple[bytes, bytes | None]:
     """(the answer, what to store or None for nothing).  Raises EINVAL."""
+    if op == ADD_ARRAY and len(argument) == 12:  # replicate's counters, twice for nearly every change
+        if stored is None:
+            return argument, None if argument == _NOTHING else argument
+        if len(stored) == 12:
+            a, b, c = _THREE.unpack(argument)
+            if not (a or b or c):
+                return stored, None
+            x, y, z = _THREE.unpack(stored)
+            new = _THREE.pack(a + x & 0xFFFFFFFF, b + y & 0xFFFFFFFF, c + z & 0xFFFFFFFF)
+            return new, new
     if op == GET_AND_SET:
         return stored or b"", argument
     width = _WIDTH.get(op)
