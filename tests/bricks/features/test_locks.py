@@ -46,6 +46,18 @@ def test_a_nonblocking_inodelk_on_a_held_range_is_eagain() -> None:
     trio.run(main)
 
 
+def test_ranges_and_names_of_one_directory_are_locked_apart() -> None:
+    async def main() -> None:
+        locks = new()
+        await locks.inodelk(frame(1), "d", FILE, fcntl.F_SETLK, WHOLE_WRITE)
+        await locks.entrylk(frame(2), "d", FILE, b"", ENTRY_LOCK_NB, 1)
+        await locks.inodelk(frame(1), "d", FILE, fcntl.F_SETLK, UNLOCK)
+        await locks.entrylk(frame(2), "d", FILE, b"", ENTRY_UNLOCK, 1)
+        assert idle(locks)
+
+    trio.run(main)
+
+
 def test_waiters_are_granted_in_the_order_they_came() -> None:
     async def main() -> None:
         locks, order = new(), []
