@@ -57,6 +57,7 @@ class Core(Translator):
         self.members = Members(0, rule(0, "none", None))
         self.generation = 0
         self.token: object = object()
+        self.clean_token: object | None = None
         self._ways: tuple[Any, ...] = ()
         self._merged_for: Xdata = None
         self._merged: Mapping[bytes, Any] = {}
@@ -108,7 +109,7 @@ class Core(Translator):
         self._ways = (members.up, members.generation, fast, self.policy)
         self._interned: dict[tuple[Any, ...], Copies] = {}
         self.token = object()
-        self._clean_token = self.token if fast else None
+        self.clean_token = self.token if fast else None  # what `Copies` and `Eager` carry to be recognised
         self.opened = Opened(members.generation, members.everyone)
         self.clean = self.copies(members.everyone, 0, 0)
         self.empty = self.copies(members.everyone, 0, 0, empty=True)
@@ -142,7 +143,7 @@ class Core(Translator):
             clean = seen == self.members.everyone and not data and not metadata
             found = self._interned[key] = Copies(
                 self.generation, seen, data, metadata, read_data=data_child, read_metadata=meta_child,
-                token=self._clean_token if clean and (by_gfid or not policy.by_gfid) else None, empty=empty,
+                token=self.clean_token if clean and (by_gfid or not policy.by_gfid) else None, empty=empty,
             )  # fmt: skip
         return found
 

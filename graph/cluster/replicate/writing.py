@@ -203,7 +203,7 @@ class Writing(Transactions):
             raise self.failure(replies)
         known = inode.ctx[self.inode_slot]
         empty = known is not None and known.empty
-        token = self.token if marked == self.members.everyone else None
+        token = self.clean_token if marked == self.members.everyone else None
         eager = Eager(inode, marked, token=token, absent=absent, end=0 if empty else -1)
         if empty:
             inode.ctx[self.inode_slot] = None
@@ -255,6 +255,12 @@ class Writing(Transactions):
         else:
             await self.shielded(self._settle_general, eager)
 
+    async def settle_locked(self, gfid: bytes) -> None:
+        """The same for a caller that has locked all data of the file."""
+        eager = self.eager.get(gfid)
+        if eager is not None:
+            await self._clear(eager)
+
     async def _settle_general(self, eager: Eager) -> None:
         gfid = eager.inode.gfid
         grant = await self.locks.acquire(gfid, locks.data())
@@ -265,18 +271,22 @@ class Writing(Transactions):
             self.locks.release(grant)
 
     async def _clear(self, eager: Eager) -> None:
-        """Clear the mark and accuse who failed.  The whole file is locked, or nothing waits."""
+        """Clear the mark and accuse who failed.  The whole file is locked, or nothing waits.
+
+        Until this is done the file stays in the table, so that whoever settles it meanwhile waits for the end.
+        """
+        gfid = eager.inode.gfid
+        try:
+            if eager.token is self.token and not (eager.unstable and self.opt.ensure_durability):
+                await self.loop("xattrop", (self.internal, eager.inode, ADD_ARRAY, self.keys.delta(DATA, -1), None))
+            else:
+                await self._post_op_of(eager)
+        finally:
+            if self.eager.get(gfid) is eager:
+                del self.eager[gfid]
+
+    async def _post_op_of(self, eager: Eager) -> None:
         inode = eager.inode
-        if self.eager.get(inode.gfid) is eager:
-            del self.eager[inode.gfid]
-        if eager.token is self.token and not (eager.unstable and self.opt.ensure_durability):
-            delta = self.keys.delta(DATA, -1)
-            for edge in self.children:
-                try:
-                    await edge.xattrop(self.internal, inode, ADD_ARRAY, delta, None)
-                except FopError:
-                    pass  # it keeps its mark, and healing will look at it
-            return
         good = await self._made_durable(eager, eager.children & self.members.up)
         if eager.stuck or eager.used or not eager.absent:
             replies = await self.mark(good, inode, DATA, 0 if eager.stuck else -1, eager.failed)

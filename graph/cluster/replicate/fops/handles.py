@@ -87,12 +87,15 @@ class Handles(Data):
         if fd.inode.gfid in self.eager:
             await self.settle(fd.inode.gfid)
         if fd.ctx[self.fd_slot] is self.opened and self.inline:
+            opened = self.members.everyone
             replies, failed = await self.loop("flush", (frame, fd, xdata))
             if not failed:
                 return
         else:
-            replies = await self.wind(self.open_on(fd), "flush", frame, fd, xdata)
-        if not self.succeeded(self.open_on(fd), replies):
+            self.require_quorum(self.members.up)
+            opened = self.open_on(fd)
+            replies = await self.wind(opened, "flush", frame, fd, xdata)
+        if opened and not self.succeeded(opened, replies):
             raise self.failure(replies)
 
     async def release(self, frame: Frame, fd: Fd, xdata: Xdata = None) -> None:

@@ -226,6 +226,10 @@ class Volume:
     def at(self, brick: int, path: str) -> str:
         return f"{self.bricks[brick].path}/{path.strip('/')}"
 
+    def content(self, brick: int, path: str) -> bytes:
+        with open(self.at(brick, path), "rb") as file:
+            return file.read()
+
     def marks(self, brick: int, path: str) -> dict[str, Counters]:
         """The changelog of a file on one brick: `{"dirty": ..., "client-0": ...}`, those that are stored."""
         where = self.at(brick, path)
