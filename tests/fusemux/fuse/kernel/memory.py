@@ -52,6 +52,7 @@ class MemoryBridge:
         self.record = False
         self.before: dict[str, Callable[..., Any]] = {}
         self.on_invalidate: Callable[[int], None] | None = None
+        self.on_invalidate_entry: Callable[[int, bytes], None] | None = None
 
     async def _enter(self, what: str, *args: Any) -> None:
         if self.record:
@@ -126,6 +127,15 @@ class MemoryBridge:
         node = self.handles.pop(fh)
         node.nopen -= 1
         self._settle(node)
+
+    async def disconnect(self) -> None:
+        """The kernel is gone: nothing is open or referred to any more."""
+        for fh in list(self.handles):
+            self._close(fh)
+        for node in list(self.nodes.values()):
+            node.nlookup = 0
+            if node is not self.root:
+                self._settle(node)
 
     # -- names -----------------------------------------------------------------------------------------------
 
