@@ -52,6 +52,7 @@ class Index(Translator):
         self._dirty = _encoded(self.opt.xattrop_dirty_watchlist)
         self._pending = _encoded((*self.opt.xattrop_pending_watchlist, *self.opt.xattrop64_watchlist))
         self._kinds: dict[bytes, _Listing | None] = {}  # of the counters seen so far; as many as there are bricks
+        self._listings: list[_Listing] = []
         self._pooled = True
 
     async def init(self) -> None:
@@ -60,7 +61,7 @@ class Index(Translator):
         await self._blocking(self._open)
 
     async def fini(self) -> None:
-        for listing in (self._xattrop, self._dirtied, self._changes):
+        for listing in self._listings:
             listing.close()
 
     def linked(self) -> None:
@@ -68,9 +69,9 @@ class Index(Translator):
 
     def _open(self) -> None:
         self._uuid = str(uuid.uuid4())
-        self._xattrop, self._dirtied, self._changes = (
-            _Listing(os.path.join(self.opt.index_base, kind), kind) for kind in ("xattrop", "dirty", "entry-changes")
-        )
+        for kind in ("xattrop", "dirty", "entry-changes"):
+            self._listings.append(_Listing(os.path.join(self.opt.index_base, kind), kind))
+        self._xattrop, self._dirtied, self._changes = self._listings
 
     async def _blocking(self, work: Callable[..., Any], *args: Any) -> Any:
         return await self.process.pool.run(self.opt.index_base, work, *args) if self._pooled else work(*args)
@@ -98,7 +99,7 @@ class Index(Translator):
                     listing.add(gfid, self._uuid)
         if xdata is not None and ENTRY_CREATE in xdata:
             await self._blocking(self._changes.add_name, gfid, xdata[ENTRY_CREATE], self._uuid)
-        values = await self.child.xattrop(frame, target, op, xattrs, xdata)
+        values: Mapping[bytes, bytes] = await self.child.xattrop(frame, target, op, xattrs, xdata)
         if gfid in self._dirtied.gfids or gfid in self._xattrop.gfids:
             await self._settle(gfid, values)
         if xdata is not None and ENTRY_DELETE in xdata:
