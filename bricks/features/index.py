@@ -118,7 +118,8 @@ class Index(Translator):
         self, frame: Frame, target: Inode | Fd, name: bytes | None, xdata: Xdata = None
     ) -> Mapping[bytes, bytes]:
         if name is None or not name.startswith(_ASK):
-            return await self.child.getxattr(frame, target, name, xdata)
+            answer: Mapping[bytes, bytes] = await self.child.getxattr(frame, target, name, xdata)
+            return answer
         gfid = (target if isinstance(target, Inode) else target.inode).gfid
         return {name: await self._blocking(self._asked, gfid, name.removeprefix(_ASK).decode())}
 
