@@ -14,6 +14,7 @@ their inode lives as long as the kernel refers to it, and what bricks cannot fin
 
 from __future__ import annotations
 
+import logging
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,11 +24,15 @@ from fusemux.fuse.calls.directories import DirectoryCalls
 from fusemux.fuse.calls.files import FileCalls
 from fusemux.fuse.calls.xattrs import XattrCalls
 from fusemux.fuse.nodes import Place
+from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.graph import Graph
 from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.translator import Event, Translator
+from fusemux.graph.framework.types import Frame
 
 __all__ = ["Bridge", "BridgeOptions", "BridgeStatistics"]
+
+log = logging.getLogger("fusemux.fuse")
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,17 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
         parents = self.top.translator.parents
         if self._ear in parents:
             parents.remove(self._ear)
+
+    async def disconnect(self) -> None:
+        """The kernel is gone (unmounted, aborted) without closing and forgetting: do it in its place.  Never raises."""
+        for handles, release in ((self.files, self.release), (self.directories, self.releasedir)):
+            for fh in list(handles):
+                try:
+                    await release(Frame(), fh)
+                except FopError as error:
+                    log.info("closing what the kernel left open: %s", error)
+        for nodeid, inode in list(self.known.items()):
+            self.nodes.forget(nodeid, inode.nlookup)
 
     def statistics(self) -> BridgeStatistics:
         return BridgeStatistics(
