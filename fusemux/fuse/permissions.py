@@ -42,7 +42,13 @@ def groups_of(pid: int) -> Collection[int]:
     return ()
 
 
-def without_privileges(mode: int) -> int:
-    """Permission bits without setuid, and without setgid where it is one (and not a mark for mandatory locking)."""
-    mode &= 0o7777 & ~stat.S_ISUID
-    return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode
+def without_privileges(iatt: Iatt, gid: int, groups: Callable[[], Collection[int]]) -> int:
+    """The permission bits that a regular file keeps when an ordinary user of `gid` and `groups` changes it.
+
+    Setuid goes.  Setgid goes where the group may execute, or where the caller is not of the group; what remains is a
+    mark for mandatory locks, which only the group may keep.  Source: Linux fs/attr.c, setattr_should_drop_suidgid.
+    """
+    mode = iatt.mode & 0o7777 & ~stat.S_ISUID
+    if mode & stat.S_ISGID and (mode & stat.S_IXGRP or (gid != iatt.gid and iatt.gid not in groups())):
+        mode &= ~stat.S_ISGID
+    return mode

@@ -40,7 +40,7 @@ _READY_TIMEOUT_S = 20
 _STOP_TIMEOUT_S = 10
 _NOTICES_MAX = 16384
 _NOTICES_AT_ONCE = 256
-_SESSION_WIDE = ("allow_other", "default_permissions", "writeback_cache", "max_read", "subtype")
+_SESSION_WIDE = ("allow_other", "default_permissions", "writeback_cache", "posix_acl", "max_read", "subtype")
 
 
 class Pyfuse3Binding:
@@ -144,9 +144,7 @@ class Pyfuse3Binding:
             volume.bridge.on_invalidate = partial(self._stale, volume)
             volume.bridge.on_invalidate_entry = partial(self._stale, volume)
         loop = ReaderLoop()
-        operations = Pyfuse3Operations(
-            self.routes, loop, self._initialised.set, writeback_cache=mounts[0].options.writeback_cache
-        )
+        operations = Pyfuse3Operations(self.routes, loop, self._initialised.set, mounts[0].options)
         setattr(pyfuse3, "trio", loop)  # noqa: B010 (a global that its stubs do not name)
         pyfuse3.init(operations, f"/dev/fd/{fd}", set())
         self._ended = trio.Event()

@@ -10,6 +10,7 @@ pyfuse3 does not say who reads, writes, flushes and releases: that is taken to b
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from collections.abc import Sequence
 
@@ -188,7 +189,11 @@ class Pyfuse3Operations(ServedOperations):
     @served
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         volume, nodeid = self.routes.node(inode)
-        return self._info(volume, await volume.bridge.open(frame_of(ctx), nodeid, flags))
+        frame = frame_of(ctx)
+        fh = await volume.bridge.open(frame, nodeid, flags)
+        if flags & os.O_TRUNC and volume.privileged and frame.uid:
+            await self._drop_privileges(volume, frame, nodeid)
+        return self._info(volume, fh)
 
     @served
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -200,13 +205,12 @@ class Pyfuse3Operations(ServedOperations):
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         volume, handle = self.routes.handle(fh)
         frame = volume.bridge.opener(handle)
-        if volume.privileged and frame.uid:
-            await self._drop_privileges(volume, frame, handle)
+        if volume.privileged and frame.uid and handle in volume.bridge.files:
+            await self._drop_privileges(volume, frame, volume.bridge.files[handle].nodeid)
         return await volume.bridge.write(frame, handle, off, buf)
 
-    async def _drop_privileges(self, volume: Pyfuse3Volume, frame: Frame, handle: int) -> None:
+    async def _drop_privileges(self, volume: Pyfuse3Volume, frame: Frame, nodeid: int) -> None:
         """An ordinary user writes: setuid and setgid go, and the kernel hears of it."""
-        nodeid = volume.bridge.files[handle].nodeid if handle in volume.bridge.files else 0
         if nodeid in volume.privileged:
             attrs = await volume.unprivileged(frame, nodeid, SetAttr())
             if attrs.mode is not None:

@@ -13,6 +13,7 @@ from typing import Any
 import pyfuse3
 from pyfuse3 import EntryAttributes, FUSEError, RequestContext
 
+from fusemux.fuse.binding import MountOptions
 from fusemux.fuse.pyfuse3_loop import ReaderLoop
 from fusemux.fuse.pyfuse3_volume import Pyfuse3Volume
 from fusemux.fuse.routes import Routes
@@ -34,17 +35,17 @@ class ServedOperations(pyfuse3.Operations):
     """What the operations share."""
 
     supports_dot_lookup = True
-    enable_acl = False
 
     def __init__(
-        self, routes: Routes[Pyfuse3Volume], loop: ReaderLoop, on_init: Callable[[], None], *, writeback_cache: bool
+        self, routes: Routes[Pyfuse3Volume], loop: ReaderLoop, on_init: Callable[[], None], options: MountOptions
     ) -> None:
         super().__init__()
         self.routes = routes
         self.many = len(routes.volumes) > 1
         self.loop = loop
         self.on_init = on_init
-        self.enable_writeback_cache = writeback_cache
+        self.enable_writeback_cache = options.writeback_cache
+        self.enable_acl = options.posix_acl
         self.usual_count = 128  # entries that a directory reply holds
         self.dot = EntryAttributes()
         self.dot.st_mode = stat.S_IFDIR

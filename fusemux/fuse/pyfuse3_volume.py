@@ -10,7 +10,7 @@ import stat
 from pyfuse3 import EntryAttributes, FileInfo
 
 from fusemux.fuse.binding import FOREVER, MountPoint
-from fusemux.fuse.permissions import without_privileges
+from fusemux.fuse.permissions import groups_of, without_privileges
 from fusemux.fuse.routes import Volume
 from fusemux.graph.framework.types import Frame, Iatt, SetAttr
 
@@ -62,12 +62,17 @@ class Pyfuse3Volume(Volume):
             self.privileged.discard(nodeid)
 
     async def unprivileged(self, frame: Frame, nodeid: int, attrs: SetAttr) -> SetAttr:
-        """`attrs` that also take away setuid and setgid, as chown(2) and truncate(2) by an ordinary user do."""
-        if attrs.mode is not None:
-            return attrs
+        """`attrs` that also take away setuid and setgid, as chown(2), and writing and truncating by ordinary users, do.
+
+        libfuse may have agreed with the kernel that this is ours to do, or the kernel sends the mode, which then
+        keeps a setgid bit that the caller's groups do not allow.
+        """
         iatt = await self.bridge.getattr(frame, nodeid)
-        mode = without_privileges(iatt.mode)
-        if mode == stat.S_IMODE(iatt.mode):
-            return attrs
-        self.privileged.discard(nodeid)
-        return attrs._replace(mode=mode)
+        before = stat.S_IMODE(iatt.mode)
+        if attrs.mode is not None:
+            iatt = iatt._replace(mode=stat.S_IFMT(iatt.mode) | attrs.mode)
+        gid = frame.gid if frame.uid else iatt.gid  # root is of every group
+        mode = without_privileges(iatt, gid, lambda: groups_of(frame.pid))
+        if not mode & _PRIVILEGES:
+            self.privileged.discard(nodeid)
+        return attrs if mode == before and attrs.mode is None else attrs._replace(mode=mode)

@@ -30,7 +30,6 @@ _NAMESPACES = (
     b"user.", b"trusted.", b"security.", b"system.posix_acl_access", b"system.posix_acl_default",
     b"replica.", b"distribute.",  # questions to cluster translators, as GlusterFS has them
 )  # fmt: skip
-_NAMESPACES = (b"user.", b"trusted.", b"security.", b"system.posix_acl_")
 
 
 def is_internal(name: bytes) -> bool:
@@ -42,8 +41,6 @@ def refuse_reading(name: bytes, uid: int) -> None:
     """Raise ENODATA for what this user must not know of, EOPNOTSUPP for what can never be there."""
     if name.startswith(_INTERNAL) or (uid and name.startswith(_TRUSTED)):
         raise FopError(errno.ENODATA, "not for users")
-    if not name.startswith(_NAMESPACES):
-        raise FopError(errno.EOPNOTSUPP, "no namespace of xattr(7)")
     if not name.startswith(_NAMESPACES):
         raise FopError(errno.EOPNOTSUPP, "no such namespace")
 

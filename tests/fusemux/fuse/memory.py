@@ -301,6 +301,8 @@ class Memory(Translator):
     ) -> None:
         thing = self._thing("setxattr", target)
         for name in xattrs:
+            if name.startswith(b"system."):
+                raise FopError(errno.EOPNOTSUPP)
             if flags == os.XATTR_CREATE and name in thing.xattrs:
                 raise FopError(errno.EEXIST)
             if flags == os.XATTR_REPLACE and name not in thing.xattrs:

@@ -265,6 +265,16 @@ def test_trusted_xattrs_are_there_for_root_alone(play: Play) -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("name", [b"nonsense", b"nonsense.a", b"USER.a", b"user", b"system.nonsense"])
+def test_other_namespaces_do_not_exist(play: Play, name: bytes) -> None:
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        await fails(errno.EOPNOTSUPP, bridge.getxattr(Frame(), ROOT, name))
+        await fails(errno.EOPNOTSUPP, bridge.setxattr(Frame(), ROOT, name, b"", 0))
+        await fails(errno.EOPNOTSUPP, bridge.removexattr(Frame(), ROOT, name))
+
+    play(scene)
+
+
 def test_a_request_without_a_caller_is_its_openers(play: Play) -> None:
     async def scene(bridge: Bridge, memory: Memory) -> None:
         _, _, fh = await bridge.create(F, ROOT, b"file", CREATE, 0o644)
