@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import trio
 
-__all__ = ["END", "Grant", "Locks", "Span", "data", "metadata", "name"]
+__all__ = ["END", "Grant", "Locks", "Span", "data", "metadata", "name", "opening"]
 
 END = 1 << 63  # beyond every offset
 
 
 class Span(NamedTuple):
-    """What a lock covers of an inode: bytes [start, end) of its data, its metadata, or one name in it (None: all)."""
+    """What a lock covers of an inode: bytes [start, end) of its data, one name in it (None: all), or a thing that has no parts."""
 
     space: str
     start: int = 0
@@ -42,6 +42,11 @@ def data(start: int = 0, end: int = END) -> Span:
 
 def metadata() -> Span:
     return Span("metadata")
+
+
+def opening() -> Span:
+    """The opening of files on children that came back."""
+    return Span("opening")
 
 
 def name(name: bytes | None) -> Span:

@@ -35,4 +35,12 @@ OPTIONS = (
            "way, 4 least latency, 5 least latency times reads.", key="cluster.read-hash-mode", low=0, high=5),
     Option("consistent-metadata", "bool", "no", "Listings show attributes only from the copy that also serves the file.",
            key="cluster.consistent-metadata"),
+    Option("self-heal-daemon", "bool", "on", "Heal in the background what the indices list.", key="cluster.self-heal-daemon"),
+    Option("heal-timeout", "int", "600", "Seconds between two looks at the indices; a brick that comes back is looked at at once.",
+           key="cluster.heal-timeout", low=5, high=2147483647),
+    Option("shd-max-threads", "int", "1", "How many inodes are healed side by side, where bricks wait for disks.",
+           key="cluster.shd-max-threads", low=1, high=64),
+    Option("favorite-child-policy", "enum", "none", "Which copy wins a split-brain without being asked: none, the largest (size), the "
+           "newest by ctime or mtime, or the majority of equal ones.", key="cluster.favorite-child-policy",
+           choices=("none", "size", "ctime", "mtime", "majority")),
 )  # fmt: skip

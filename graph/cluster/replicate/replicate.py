@@ -1,8 +1,8 @@
 """cluster/replicate: every file on all children, and on each a record of what the others have missed.
 
 The decisions are pure modules: changelog.py (what to record), readable.py (which copies are good), naming.py (whether a name
-exists), quorum.py, errors.py, members.py (who is up), direction.py (who heals whom).  They are performed by core.py (what is known
-of the copies), transaction.py (names and attributes), writing.py (data) and the fops in fops/.
+exists), quorum.py, errors.py, members.py (who is up), heal/direction.py (who heals whom).  They are performed by core.py (what is known
+of the copies), transaction.py (names and attributes), writing.py (data), the fops in fops/ and the self-healer in heal/.
 
 The format on the bricks and the order of steps are GlusterFS's; where this differs, changelog.py says why.
 """
@@ -20,6 +20,7 @@ from fusemux.graph.cluster.replicate.fops.locking import Locking
 from fusemux.graph.cluster.replicate.fops.lookup import Lookup
 from fusemux.graph.cluster.replicate.fops.metadata import Metadata
 from fusemux.graph.cluster.replicate.fops.reads import Reads
+from fusemux.graph.cluster.replicate.heal.healer import Healer
 from fusemux.graph.framework.translator import Event, Translator
 
 __all__ = ["Replicate"]
@@ -32,11 +33,24 @@ GRACE_S = 10  # how long children that say nothing are waited for
 class Replicate(Reads, Entries, Metadata, Locking, Lookup):
     type = "cluster/replicate"
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.healer = Healer(self)
+        self._healing: trio.CancelScope | None = None
+
+    async def drain(self) -> None:
+        if self._healing is not None:
+            self._healing.cancel()
+            self._healing = None
+        await super().drain()
+
     def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:
         if event in (Event.CHILD_UP, Event.CHILD_DOWN):
             self._child_changed(source, event is Event.CHILD_UP)
             return
         super().notify(event, source, data)
+        if event is Event.PARENT_UP and self._healing is None:
+            self._healing = self.process.spawn(self.healer.run, name=f"{self.name}: self-heal")
         if event is Event.PARENT_UP and not self.members.all_reported:
             self.process.spawn(self._wait_no_longer, name=f"{self.name}: waiting for children")
 
@@ -46,6 +60,8 @@ class Replicate(Reads, Entries, Metadata, Locking, Lookup):
         event = self.members.change(child.index, up)
         self._settle_ways()
         self._tell(event)
+        if up and self.members.complete:
+            self.healer.ask()
 
     def _tell(self, event: Event | None) -> None:
         if event is None:

@@ -113,9 +113,10 @@ class Transactions(Core):
         return replies, failed
 
     async def shielded(self, work: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        """Run `work` to its end even if the caller is cancelled."""
-        if self.inline:
-            return await work(*args)
+        """Run `work` to its end even if the caller is cancelled.
+
+        Also where no child ever waits, since a lock may have to be waited for.
+        """
         with trio.CancelScope(shield=True):
             return await work(*args)
 
@@ -271,8 +272,17 @@ class Transactions(Core):
 
     async def reopen(self, frame: Frame, fd: Fd, wanted: int) -> int:
         """Open `fd` where it is not: on children that came back.  Those of `wanted` on which it is open then."""
-        if fd.ctx[self.fd_slot] is self.opened:
+        have = wanted if fd.ctx[self.fd_slot] is self.opened else self.open_on(fd)
+        if not wanted & ~have:
             return wanted
+        grant = await self.locks.acquire(fd.inode.gfid, locks.opening())
+        try:
+            return await self._reopen_locked(frame, fd, wanted)
+        finally:
+            self.locks.release(grant)
+
+    async def _reopen_locked(self, frame: Frame, fd: Fd, wanted: int) -> int:
+        """Nobody else opens it at the same time: a second open of the same `fd` would never be closed."""
         generation = self.generation
         have = self.open_on(fd)
         missing = wanted & ~have
@@ -282,6 +292,6 @@ class Transactions(Core):
             else:
                 replies = await self.wind(missing, "open", frame, fd.inode, fd.flags & ~_ORDERS, fd, None)
             have |= self.succeeded(missing, replies)
-        complete = have == self.members.everyone and generation == self.generation
-        fd.ctx[self.fd_slot] = self.opened if complete else Opened(generation, have)
+            complete = have == self.members.everyone and generation == self.generation
+            fd.ctx[self.fd_slot] = self.opened if complete else Opened(generation, have)
         return have & wanted

@@ -122,7 +122,10 @@ class Handles(Data):
             self.require_quorum(opened)
             self.agreed(opened, await self.wind(opened, "fsync", *args))
             return
-        await self.shielded(self._fsync, args, fd)
+        if self.inline and fd.inode.gfid not in self.locks.held:
+            await self._fsync(args, fd)
+        else:
+            await self.shielded(self._fsync, args, fd)
 
     async def _fsync(self, args: tuple[Any, ...], fd: Fd) -> None:
         """A copy that cannot keep what was written has missed it."""

@@ -1,0 +1,1 @@
+"""Healing: making the copies of one replica set equal again."""

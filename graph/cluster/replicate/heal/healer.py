@@ -1,0 +1,288 @@
+"""The self-healer of one replica set: what the indices list, on brick-up, on a period and by command; everything by command.
+
+It runs as one task of the serving process and heals a bounded number of inodes at a time.  An inode is healed in
+the order entries, data, metadata.  Healing needs all copies: while one is away nothing is decided, and the sweep ends early.
+
+A sweep is repeated while it heals something, because healing a directory makes new entries that must be healed in turn.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import trio
+
+from fusemux.graph.cluster.replicate import locks
+from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, ENTRY
+from fusemux.graph.cluster.replicate.heal.attributes import heal_attributes
+from fusemux.graph.cluster.replicate.heal.contents import heal_contents
+from fusemux.graph.cluster.replicate.heal.direction import FAVOURITES, Favourite
+from fusemux.graph.cluster.replicate.heal.directories import heal_entries
+from fusemux.graph.cluster.replicate.heal.inspection import Outcome
+from fusemux.graph.cluster.replicate.heal.names import heal_name
+from fusemux.graph.cluster.replicate.writing import Writing
+from fusemux.graph.framework.errors import FopError
+from fusemux.graph.framework.inode import Inode
+from fusemux.graph.framework.types import ROOT_GFID, Iatt, gfid_text
+
+__all__ = ["Healed", "Healer", "Progress"]
+
+log = logging.getLogger("fusemux.heal")
+
+_ROUNDS = 64  # sweeps in a row, at most
+INDICES = (b"xattrop", b"dirty")
+
+
+class Healed(NamedTuple):
+    """What healing one inode came to."""
+
+    changed: bool
+    pending: bool
+    split_brain: bool
+
+
+@dataclass
+class Progress:
+    """Of the sweep that runs, or ran last."""
+
+    running: bool = False
+    healed: int = 0
+    failed: int = 0
+    split_brain: int = 0
+    seen: set[bytes] = field(default_factory=set, repr=False)
+
+
+class Healer:
+    def __init__(self, core: Writing) -> None:
+        self.core = core
+        self.progress = Progress()
+        self._wanted = trio.Event()
+        self._full = False
+        self._busy: set[bytes] = set()
+
+    # -- when ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """The task: sweep when asked, and every heal-timeout seconds."""
+        while True:
+            with trio.move_on_after(self.core.opt.heal_timeout):
+                await self._wanted.wait()
+            self._wanted = trio.Event()
+            full, self._full = self._full, False
+            if not self.core.opt.self_heal_daemon:
+                continue
+            try:
+                await self.sweep(full=full)
+            except FopError as error:
+                log.info("%s: healing stops for now: %s", self.core.name, error)
+
+    def ask(self, *, full: bool = False) -> None:
+        """Have the task sweep soon."""
+        self._full = self._full or full
+        self._wanted.set()
+
+    # -- sweeps ----------------------------------------------------------------------------------------------
+
+    async def sweep(self, *, full: bool = False) -> Progress:
+        """Heal what the indices list (with `full`: everything).  Raises FopError (ENOTCONN) while a copy is away."""
+        progress = self.progress = Progress(running=True)
+        try:
+            for _ in range(_ROUNDS):
+                self._require_all()
+                healed = progress.healed
+                if full:
+                    await self._crawl(progress)
+                    full = False
+                else:
+                    await self._sweep_index(progress)
+                if progress.healed == healed:
+                    return progress
+            return progress
+        finally:
+            progress.running = False
+
+    def _require_all(self) -> None:
+        if not self.core.members.complete:
+            away = [edge.name for edge in self.core.children if not self.core.members.up >> edge.index & 1]
+            raise FopError(errno.ENOTCONN, f"{self.core.name}: {', '.join(away)} is down, healing needs all copies")
+
+    async def _sweep_index(self, progress: Progress) -> None:
+        listed = await self.listed()
+        progress.failed = progress.split_brain = 0
+        window = max(1, self.core.opt.shd_max_threads)
+        order = iter(sorted(listed, key=lambda gfid: (gfid != ROOT_GFID, gfid)))
+
+        async def worker() -> None:
+            for gfid in order:
+                self._count(progress, await self._try(gfid))
+                await trio.lowlevel.checkpoint()
+
+        if window == 1 or self.core.inline:
+            await worker()
+            return
+        async with trio.open_nursery() as nursery:
+            for _ in range(window):
+                nursery.start_soon(worker)
+
+    async def _try(self, gfid: bytes) -> Healed:
+        try:
+            return await self.heal(gfid)
+        except FopError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE) and await self._gone_everywhere(gfid):
+                await self._unlist(gfid)
+                return Healed(False, False, False)
+            log.info("%s: %s is not healed: %s", self.core.name, gfid_text(gfid), error)
+            return Healed(False, True, False)
+
+    @staticmethod
+    def _count(progress: Progress, healed: Healed) -> None:
+        progress.healed += healed.changed
+        progress.failed += healed.pending
+        progress.split_brain += healed.split_brain
+
+    async def listed(self) -> set[bytes]:
+        """The gfids that the indices of the bricks that are up list."""
+        found: set[bytes] = set()
+        for edge in self.core.edges(self.core.members.up):
+            found |= await self.listed_on(edge.index)
+        return found
+
+    async def listed_on(self, child: int) -> set[bytes]:
+        """The gfids in the indices of one brick; a file that is being written right now is not pending."""
+        core, found = self.core, set()
+        for kind in INDICES:
+            name = b"glusterfs.index." + kind
+            try:
+                answer = await core.children[child].getxattr(core.internal, core.graph.itable.root, name, None)
+            except FopError as error:
+                if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+                    continue
+                raise
+            raw = bytes(answer[name])
+            found |= {raw[at : at + 16] for at in range(0, len(raw), 16)}
+        return {gfid for gfid in found if not self._being_written(gfid)}
+
+    def _being_written(self, gfid: bytes) -> bool:
+        """Whether all copies take part in the writes that have set its mark."""
+        eager = self.core.eager.get(gfid)
+        return eager is not None and eager.token is self.core.token
+
+    async def accuse_new(self, child: int) -> None:
+        """`child` was replaced by an empty brick, or added: have the others accuse it of the root, and mark it dirty."""
+        core, root = self.core, self.core.graph.itable.root
+        accused = core.keys.accuse((1, 1, 1), 1 << child)
+        for edge in core.children:
+            delta = accused if edge.index != child else core.keys.delta(ENTRY, 1)
+            await edge.xattrop(core.internal, root, ADD_ARRAY, delta, None)
+        root.ctx[core.inode_slot] = None
+
+    async def _gone_everywhere(self, gfid: bytes) -> bool:
+        inode = Inode(gfid, 0, self.core.graph.itable.inode_slots)
+        replies = await self.core.wind(self.core.members.up, "lookup", self.core.internal, inode, b"", None)
+        return all(isinstance(r, FopError) and r.errno in (errno.ENOENT, errno.ESTALE) for r in replies)
+
+    async def _unlist(self, gfid: bytes) -> None:
+        """No copy has the file any more: it needs no healing."""
+        for edge in self.core.children:
+            for kind in INDICES:
+                try:
+                    name = b"glusterfs.index." + kind + b"." + gfid.hex().encode()
+                    await edge.removexattr(self.core.internal, self.core.graph.itable.root, name, None)
+                except FopError:
+                    pass  # it was not listed there
+
+    async def _crawl(self, progress: Progress) -> None:
+        """Every directory from the root down, and all that is in it."""
+        self._count(progress, await self.heal(ROOT_GFID, full=True))
+        pending = [self.core.graph.itable.root]
+        while pending:
+            directory = pending.pop()
+            async for iatt in self._children_of(directory):
+                inode = self.core.graph.itable.learn(iatt.gfid, iatt.type)
+                try:
+                    self._count(progress, await self.heal(iatt.gfid, full=True))
+                except FopError as error:
+                    log.info("%s: %s is not healed: %s", self.core.name, gfid_text(iatt.gfid), error)
+                    progress.failed += 1
+                if iatt.is_dir:
+                    pending.append(inode)
+
+    async def _children_of(self, directory: Inode) -> AsyncIterator[Iatt]:
+        core = self.core
+        fd = core.graph.itable.fd(directory, 0)
+        edge = core.children[0]
+        try:
+            await edge.opendir(core.internal, directory, fd, None)
+            offset = 0
+            while entries := await edge.readdir(core.internal, fd, 256, offset, True, None):
+                offset = entries[-1].offset
+                for entry in entries:
+                    if entry.iatt is not None:
+                        yield entry.iatt
+        finally:
+            with trio.CancelScope(shield=True):
+                await edge.release(core.internal, fd, None)
+            core.graph.itable.closed(fd)
+
+    # -- one inode -------------------------------------------------------------------------------------------
+
+    @property
+    def favourite(self) -> Favourite:
+        """What option favorite-child-policy says for split-brains."""
+        return FAVOURITES[self.core.opt.favorite_child_policy]
+
+    async def heal(self, gfid: bytes, pick: Favourite | None = None, *, full: bool = False) -> Healed:
+        """Heal one inode.  Raises FopError when a copy does not answer."""
+        core, pick = self.core, pick or self.favourite
+        if gfid in self._busy:
+            return Healed(False, True, False)
+        self._busy.add(gfid)
+        inode = core.graph.itable.learn(gfid, 0)
+        inode.nopen += 1  # stays in memory meanwhile
+        try:
+            kind = inode.type or await self._type_of(inode)
+            outcomes: list[Outcome] = []
+            if stat.S_ISDIR(kind):
+                outcomes.append(await heal_entries(core, inode, pick, full=full))
+            elif stat.S_ISREG(kind):
+                outcomes.append(await heal_contents(core, inode, pick))
+            outcomes.append(await heal_attributes(core, inode, pick))
+        finally:
+            inode.nopen -= 1
+            inode.ctx[core.inode_slot] = None
+            self._busy.discard(gfid)
+        healed = Healed(
+            any(outcome.changed for outcome in outcomes),
+            any(outcome.pending for outcome in outcomes),
+            any(outcome.plan.split_brain for outcome in outcomes),
+        )
+        if healed.changed:
+            log.info("%s: healed %s", core.name, gfid_text(gfid))
+        return healed
+
+    async def _type_of(self, inode: Inode) -> int:
+        replies = await self.core.wind(self.core.members.up, "lookup", self.core.internal, inode, b"", None)
+        for reply in replies:
+            if isinstance(reply, Iatt):
+                inode.type = reply.type
+                return reply.type
+        raise next(reply for reply in replies if isinstance(reply, FopError))
+
+    async def name(self, parent: Inode, name: bytes) -> bool:
+        """Heal one name on which the copies disagree; whether anything was changed."""
+        core = self.core
+        self._require_all()
+        grant = await core.locks.acquire(parent.gfid, locks.name(name))
+        try:
+            known = await core.known(core.internal, parent)
+            sources = known.sources(0)
+            source = -1 if sources == core.members.everyone or not sources else (sources & -sources).bit_length() - 1
+            changed, _ = await heal_name(core, parent, name, source, self.favourite)
+            return changed
+        finally:
+            core.locks.release(grant)
