@@ -24,7 +24,7 @@ import trio
 
 from fusemux.fuse import binds
 from fusemux.fuse.binding import MountOptions, MountPoint
-from fusemux.fuse.kernel import mounting
+from fusemux.fuse.kernel import mounting, tuning
 from fusemux.fuse.pyfuse3_loop import ReaderLoop
 from fusemux.fuse.pyfuse3_operations import Pyfuse3Operations
 from fusemux.fuse.pyfuse3_volume import Pyfuse3Volume
@@ -40,6 +40,7 @@ _READY_TIMEOUT_S = 20
 _STOP_TIMEOUT_S = 10
 _NOTICES_MAX = 16384
 _NOTICES_AT_ONCE = 256
+_REQUEST_MAX = 1 << 20  # of libfuse
 _SESSION_WIDE = ("allow_other", "default_permissions", "writeback_cache", "posix_acl", "max_read", "subtype")
 
 
@@ -153,6 +154,8 @@ class Pyfuse3Binding:
             await self._initialised.wait()
         if not self._initialised.is_set() or self._ended.is_set():
             raise FusemuxError(f"the kernel did not start the connection within {_READY_TIMEOUT_S} s")
+        options = mounts[0].options
+        tuning.tune(self._device, min(options.max_read, _REQUEST_MAX), writeback=options.writeback_cache)
 
     # -- the session -------------------------------------------------------------------------------------------
 
@@ -162,6 +165,8 @@ class Pyfuse3Binding:
                 nursery.start_soon(self._notify_kernel)
                 await pyfuse3.main(min_tasks=0, max_tasks=_TASKS_MAX)
                 nursery.cancel_scope.cancel()
+            for volume in self.routes.volumes:
+                await volume.bridge.disconnect()
         except Exception:
             log.exception("the pyfuse3 session failed")
         finally:

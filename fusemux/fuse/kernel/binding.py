@@ -144,7 +144,7 @@ class KernelBinding:
             with trio.CancelScope(shield=True):
                 await self._abandon(mount)
             raise
-        tuning.tune(place.device, session.agreement, writeback=session.options.wishes.writeback_cache)
+        tuning.tune(place.device, session.agreement.max_write, writeback=session.options.wishes.writeback_cache)
         return mount
 
     async def _watch(self, mount: _Mount) -> None:

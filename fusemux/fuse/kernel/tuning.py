@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 
-from fusemux.fuse.kernel.negotiation import Agreement
-
 __all__ = ["tune"]
 
 log = logging.getLogger("fusemux.fuse")
 
 
-def tune(device: str, agreement: Agreement, *, writeback: bool) -> None:
-    """Read ahead as much as one request carries (the kernel starts with 128 KiB).
+def tune(device: str, max_read: int, *, writeback: bool) -> None:
+    """Read ahead as much as one request carries, `max_read` bytes (the kernel starts with 128 KiB).
 
     With the writeback cache, let this mount have more than 1 % of memory dirty.  What may not be set is left.
     """
-    settings = {"read_ahead_kb": str(agreement.max_write // 1024)}
+    settings = {"read_ahead_kb": str(max_read // 1024)}
     if writeback:
         settings |= {"strict_limit": "0", "max_ratio": "40"}
     for name, value in settings.items():

@@ -124,12 +124,9 @@ def test_the_kernel_drops_what_it_knows_beyond_the_limit(serve: Serve) -> None:
     (mount,) = server.mounts
     for number in range(1000):
         (mount / f"{number}").touch()
-    for _ in range(3):
+    while server.ask("statistics", mount)["nodes"] > 400:  # a thread asks the kernel, which answers when it has time
         for number in range(1000):
             (mount / f"{number}").stat()
-    for number in range(1000):  # what was asked for has been dropped once this has gone round
-        (mount / f"{number}").stat()
-    assert server.ask("statistics", mount)["nodes"] < 600
     assert len(os.listdir(mount)) == 1000
 
 
