@@ -14,7 +14,7 @@ usage: mount.fusemux SPEC DIR [-sfnvN] [-o OPTIONS] [-t TYPE] [--foreground] [--
 Mount a volume. SPEC is a stored volume, a volfile, or a short form of a throw-away volume on ramdisks:
   1   3   2x2   4+2   2x(4+2)   replica=3,size=256M   disperse=4+2,name=web
 
-  -f  check everything, mount nothing     -v  say what was done
+  -f  check everything, mount nothing     -v  say what was done     -s  pass over unknown options
   -o  options, separated by commas; commas inside double quotes do not separate
 
 Exit status, as mount(8): 0 it serves, 1 usage or permissions, 2 system error, 4 bug, 8 interrupted, 32 mount failed.

@@ -29,6 +29,7 @@ class Command:
     words: list[str] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
     fake: bool = False
+    sloppy: bool = False
     verbose: bool = False
     debug: bool = False
     show: str = ""  # "help" or "version" instead of mounting
@@ -78,6 +79,7 @@ def _short(letters: str, words: object, command: Command) -> None:
         if letter not in "sfnvwr":
             raise MountError(f"unknown option '-{letter}'; {USAGE}", Exit.USAGE)
         command.fake |= letter == "f"
+        command.sloppy |= letter == "s"
         command.verbose |= letter == "v"
         if letter in "wr":
             command.options.append("rw" if letter == "w" else "ro")
@@ -120,7 +122,7 @@ def _run(command: Command) -> int:
         print(help_text())
         return 0
     spec, path = command.words
-    return mount(spec, path, parse(command.options), fake=command.fake, verbose=command.verbose)
+    return mount(spec, path, parse(command.options, sloppy=command.sloppy), fake=command.fake, verbose=command.verbose)
 
 
 def mount(spec: str, path: str, request: MountRequest, *, fake: bool = False, verbose: bool = False) -> int:

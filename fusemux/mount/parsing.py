@@ -49,8 +49,11 @@ def split(text: str) -> list[tuple[str, str | None]]:
     return [(name, value if equals else None) for name, equals, value in pairs]
 
 
-def parse(texts: Iterable[str]) -> MountRequest:
-    """All `-o` of a command line.  Raises MountError (usage) for what is unknown or out of range."""
+def parse(texts: Iterable[str], *, sloppy: bool = False) -> MountRequest:
+    """All `-o` of a command line; `sloppy` passes over what is unknown, as `-s` of mount(8) asks.
+
+    Raises MountError (usage) for what is unknown or out of range.
+    """
     given: dict[str, str] = {}
     volume_options: dict[str, str] = {}
     remount = False
@@ -61,7 +64,8 @@ def parse(texts: Iterable[str]) -> MountRequest:
                 continue
             found = find_word(name)
             if found is None:
-                _volume_option(name, value, volume_options)
+                if "." in name or not sloppy:
+                    _volume_option(name, value, volume_options)
             elif found[0].group != "fstab":
                 given[found[0].name] = _text(found[0], found[1], name, value)
     try:

@@ -26,6 +26,11 @@ class Readiness:
         self.told = False
         self.error = ""
 
+    @property
+    def in_background(self) -> bool:
+        """Whether somebody waits at the other end."""
+        return self._pipe is not None
+
     def ready(self) -> None:
         """All mounts serve: let the caller go, and let go of its terminal."""
         self.told = True

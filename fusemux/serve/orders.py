@@ -79,10 +79,8 @@ class Orders:
             raise MountError(f"{path} is not mounted by this server")
         try:
             await self.server.binding.unmount(path, lazy=lazy)
-        except OSError as error:
-            raise MountError(
-                f"{path}: {error.strerror}; close what is open there, or unmount lazily (--lazy)", Exit.FAILURE
-            ) from None
+        except (FusemuxError, OSError) as error:
+            raise MountError(str(error), Exit.FAILURE) from None
 
     async def stop(self) -> None:
         """Unmount everything and end."""

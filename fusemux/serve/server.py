@@ -36,6 +36,7 @@ from fusemux.serve.control import serve_control
 from fusemux.serve.daemon import Readiness
 from fusemux.serve.notify import notify
 from fusemux.serve.record import ServerRecord, remove_empty, servers_dir
+from fusemux.serve.unmounting import write_back
 from fusemux.serve.volume import ServedVolume
 
 __all__ = ["Server", "run"]
@@ -67,7 +68,8 @@ def run(plans: Sequence[PlannedMount], readiness: Readiness, *, folders: Sequenc
         if not isinstance(error, FusemuxError):
             raise
     status = int(getattr(error, "exit", Exit.FAILURE))
-    log.error("%s", error)
+    if readiness.told or readiness.in_background:
+        log.error("%s", error)  # else the caller says it
     if not readiness.told:
         readiness.failed(status, str(error))
     return status
@@ -94,6 +96,7 @@ class Server:
         self.stopping = False
         self._starting: trio.CancelScope | None = None
         self._serving = trio.CancelScope()
+        self._draining = trio.CancelScope()
 
     async def run(self) -> None:
         """Raises FusemuxError when not everything could be mounted; nothing is left then."""
@@ -168,11 +171,17 @@ class Server:
 
     async def _stop(self) -> None:
         """Unmount what is mounted, then let go of the volumes."""
-        with trio.move_on_after(DRAIN_S) as scope:
+        self._draining.deadline = trio.current_time() + DRAIN_S
+        with self._draining:
+            for served in self.served:
+                if (
+                    served.mounted
+                ):  # when it is in use it will be detached, and what the kernel has gathered would be lost
+                    await trio.to_thread.run_sync(write_back, served.plan.path, abandon_on_cancel=True)
             if hasattr(self, "binding"):
                 await self.binding.stop()
-        if scope.cancelled_caught:
-            log.error("not everything could be unmounted within %d s", DRAIN_S)
+        if self._draining.cancelled_caught:
+            log.error("not everything could be unmounted in time; what is left becomes stale")
         for served in reversed(self.served):
             served.mounted = False
             try:
@@ -196,6 +205,8 @@ class Server:
 
     def _end(self, asked: int) -> None:
         log.info("%s: unmounting", "asked to end" if asked == 1 else "asked again")
+        if asked > 1:
+            self._draining.cancel()
         if asked > 2:
             os._exit(Exit.USER)  # nothing else helped; the mounts become stale and the next mount says so
         if self._starting is not None:

@@ -17,7 +17,7 @@ from fusemux.graph.framework.errors import FusemuxError
 from fusemux.serve import mounttable
 from fusemux.serve.record import Record, all_records, remove_empty
 
-__all__ = ["StaleMount", "clear_dead", "clear_stale", "stale_message", "unmount"]
+__all__ = ["StaleMount", "clear_dead", "clear_stale", "stale_message", "unmount", "write_back"]
 
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 log = logging.getLogger("fusemux.serve")
@@ -37,6 +37,18 @@ def unmount(path: str, *, lazy: bool = False) -> None:
     if libc.umount2(os.fsencode(path), flags) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
+
+
+def write_back(path: str) -> None:
+    """Have the kernel write what it has gathered for the file system mounted at `path`: syncfs(2).  Never raises."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        ctypes.CDLL(None).syncfs(fd)
+    finally:
+        os.close(fd)
 
 
 def _fusermount(path: str, lazy: bool) -> None:

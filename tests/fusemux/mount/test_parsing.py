@@ -81,6 +81,12 @@ def test_several_o_are_one() -> None:
     assert (request.opt.ro, request.opt.suid, request.remount) == (True, False, True)
 
 
+def test_sloppy_passes_over_what_is_unknown_but_not_over_what_is_wrong() -> None:
+    assert parse(["nosuch=1,ro,other"], sloppy=True).given == {"ro": "on"}
+    with pytest.raises(MountError, match="pool-threads '0'"):
+        parse(["pool-threads=0"], sloppy=True)
+
+
 def test_a_dotted_word_is_a_volume_option_for_this_mount() -> None:
     assert parse(["cluster.min-free-disk=5%,ro"]).volume_options == {"cluster.min-free-disk": "5%"}
 
