@@ -24,7 +24,7 @@ from fusemux.bench.measure import Measurement, measure, median_by
 from fusemux.bench.references import reference
 from fusemux.bench.table import ratio, render, thousands
 from fusemux.bench.targets import Target
-from fusemux.bench.volumes import volumes
+from fusemux.bench.volumes import sized, volumes
 
 __all__ = ["add_arguments", "run", "text"]
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for binding in args.binding or bindings():
             label = f"{binding} {spec}"
             options = [*args.option, f"binding={binding}"]
-            makers[label] = partial(volumes, [spec], name=label, options=options)
+            makers[label] = partial(volumes, [sized(spec, args.size)], name=label, options=options)
     runs: dict[str, dict[str, list[Measurement]]] = {name: {} for name in makers}
     for _ in range(args.repeat):
         for name, make in makers.items():

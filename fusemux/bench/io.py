@@ -19,7 +19,7 @@ from fusemux.bench.measure import Measurement, errors_of, measure, median_by
 from fusemux.bench.references import reference
 from fusemux.bench.table import megabytes, ratio, render
 from fusemux.bench.targets import Target, plain
-from fusemux.bench.volumes import volumes
+from fusemux.bench.volumes import sized, volumes
 
 __all__ = ["add_arguments", "run", "text"]
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for name in names:
             runs.setdefault(name, []).append(_write_and_read(reference(name), args))
         for spec in args.volume or DEFAULT_VOLUMES:
-            target = volumes([spec], name=f"volume {spec}", options=args.option)
+            target = volumes([sized(spec, args.size * args.threads)], name=f"volume {spec}", options=args.option)
             runs.setdefault(f"volume {spec}", []).append(_write_and_read(target, args))
     targets = {name: _summary(several) for name, several in runs.items()}
     base = targets.get("bindfs")

@@ -14,7 +14,12 @@ from pathlib import Path
 
 from fusemux.bench.targets import Target, stop_server, wait_until
 
-__all__ = ["volumes"]
+__all__ = ["sized", "volumes"]
+
+
+def sized(spec: str, wanted_bytes: int) -> str:
+    """`spec` with bricks that have room for `wanted_bytes` each, unless it says itself how big they are."""
+    return spec if "size=" in spec else f"{spec},size={(wanted_bytes >> 20) + 256}M"
 
 
 @contextmanager
