@@ -12,8 +12,8 @@ rmdir lists all subvolumes first.  Linkto files whose data has gone are removed;
 from __future__ import annotations
 
 import errno
+import functools
 import logging
-import os
 import stat
 from typing import Any
 
@@ -21,7 +21,6 @@ from fusemux.graph.cluster.distribute.base import GONE, internal
 from fusemux.graph.cluster.distribute.directory import MDS_AT_REST, Directory, merge
 from fusemux.graph.cluster.distribute.entries import Entries
 from fusemux.graph.cluster.distribute.layout import Layout
-from fusemux.graph.cluster.distribute.linkto import may_be_linkto
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.fanout import fan_out_each
 from fusemux.graph.framework.inode import Inode
@@ -30,8 +29,6 @@ from fusemux.graph.framework.types import DirEntry, Frame, Iatt, Xdata, gfid_tex
 __all__ = ["Directories"]
 
 log = logging.getLogger("fusemux.distribute")
-
-_BATCH = 128  # entries looked at in one go when a directory shall be empty
 
 
 class Directories(Entries):
@@ -177,7 +174,7 @@ class Directories(Entries):
         healing = survey.healing(hashed, inode.gfid, by_name=True)
         if healing:
             try:
-                await self._perform(frame, directory, survey, healing._replace(relayout=False), hashed)
+                await self.perform_healing(frame, directory, survey, healing._replace(relayout=False), hashed)
                 own = internal(frame)
                 await self.write_layout(own, inode, directory.layout, healing.make)
             except FopError as error:
@@ -186,46 +183,38 @@ class Directories(Entries):
     async def need_empty(self, frame: Frame, inode: Inode) -> None:
         """Raise ENOTEMPTY when a directory has an entry on any subvolume; remove linkto files that lead nowhere."""
         own = internal(frame)
-        stale: list[tuple[int, DirEntry]] = []
-        for edge in self.children:
-            fd = self.table.fd(inode, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                try:
-                    await edge.opendir(own, inode, fd)
-                except FopError as error:
-                    if error.errno in GONE:
-                        continue
-                    raise
-                try:
-                    stale += [(edge.index, entry) for entry in await self._only_linktos(own, edge.index, fd)]
-                finally:
-                    await edge.release(own, fd)
-            finally:
-                self.table.closed(fd)
-        if not self.opt.rmdir_optimize:
-            await self._verify_stale(own, inode, stale)
-        for place, entry in stale:
-            assert entry.iatt is not None
-            await self.remove_linkto(own, place, inode, entry.name, entry.iatt.gfid)
+        linktos: list[tuple[int, DirEntry]] = []
 
-    async def _only_linktos(self, frame: Frame, place: int, fd: Any) -> list[DirEntry]:
-        """The entries of one subvolume, all linkto files.  Raises ENOTEMPTY at the first that is none."""
-        found: list[DirEntry] = []
-        offset = 0
-        while True:
-            batch = await self.children[place].readdir(frame, fd, _BATCH, offset, True, {self.xattr.linkto: None})
-            if not batch:
-                return found
-            for entry in batch:
-                if entry.iatt is None or not may_be_linkto(entry.iatt) or self.target_of(entry.iatt) is None:
-                    raise FopError(errno.ENOTEMPTY)
-                found.append(entry)
-            offset = batch[-1].offset
-
-    async def _verify_stale(self, frame: Frame, inode: Inode, linktos: list[tuple[int, DirEntry]]) -> None:
-        """Look where each linkto file points to, and raise ENOTEMPTY if its file is there after all."""
-        for _, entry in linktos:
-            assert entry.iatt is not None
-            target = self.target_of(entry.iatt)
-            if target is not None and target >= 0 and await self.see(frame, target, inode, entry.name) is not None:
+        def note(place: int, entry: DirEntry) -> bool:
+            if entry.iatt is None or self.target_of(entry.iatt) is None:
                 raise FopError(errno.ENOTEMPTY)
+            linktos.append((place, entry))
+            return True
+
+        for place in range(len(self.children)):
+            try:
+                await self.visit(own, place, inode, functools.partial(note, place))
+            except FopError as error:
+                if error.errno not in GONE:
+                    raise
+        for place, entry in linktos:
+            await self._remove_stale(own, inode, place, entry)
+
+    async def _remove_stale(self, frame: Frame, inode: Inode, place: int, entry: DirEntry) -> None:
+        """Remove a linkto file of a directory in which no file was found.
+
+        Whoever holds its name is making a file just now.  While nobody can come between, the listing has proved that
+        its file is not there; else, or without rmdir-optimize, its target is asked.
+        """
+        assert entry.iatt is not None
+        if (inode.gfid, entry.name) in self.locks.held:
+            raise FopError(errno.ENOTEMPTY)
+        keys = await self.locks.take((inode.gfid, entry.name))
+        try:
+            target = self.target_of(entry.iatt)
+            unsure = not (self.steady and self.opt.rmdir_optimize) and target is not None and target >= 0
+            if unsure and await self.see(frame, target or 0, inode, entry.name) is not None:
+                raise FopError(errno.ENOTEMPTY)
+            await self.remove_linkto(frame, place, inode, entry.name, entry.iatt.gfid)
+        finally:
+            self.locks.give(keys)

@@ -128,6 +128,8 @@ class Survey:
         self.extents = extents
         self.found = anomalies(extents)
         self.mds = min(marked, default=None)
+        if self.mds is None and known is not None and self.errors.get(known.mds or 0) == errno.ENOTCONN:
+            self.mds = known.mds  # it is down, not deposed
         self.behind = any(value < 0 for value in marked.values())
         self.missing = tuple(place for place, error in self.errors.items() if error in _GONE)
 

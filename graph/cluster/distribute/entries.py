@@ -220,7 +220,7 @@ class Entries(Lookups):
         cached = await self.file(frame, inode)
         if hashed >= 0 and hashed != cached.index:
             there = await self.see(frame, hashed, parent, name)
-            if there is not None and self.target_of(there) is not None:
+            if there is not None and there.gfid == inode.gfid and self.target_of(there) is not None:
                 await self.remove_linkto(frame, hashed, parent, name, there.gfid)
         try:
             await cached.unlink(frame, parent, name, inode, xdata)

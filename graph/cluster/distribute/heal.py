@@ -17,7 +17,7 @@ import stat
 from collections.abc import Mapping
 from typing import Any
 
-from fusemux.graph.cluster.distribute.base import SHARED_LAYOUTS, internal
+from fusemux.graph.cluster.distribute.base import GONE, SHARED_LAYOUTS, internal
 from fusemux.graph.cluster.distribute.directory import MDS_AT_REST, Directory, Healing, Survey
 from fusemux.graph.cluster.distribute.layout import COMMIT_UNKNOWN, TYPE_USER, Layout, fresh, keep_overlap
 from fusemux.graph.cluster.distribute.linkto import Linktos
@@ -60,13 +60,16 @@ class DirectoryHealing(Linktos):
             raise FopError(errno.EIO, f"{name!r} ({gfid_text(gfid)}) {survey.conflict}")
         if gfid == ROOT_GFID:
             self.learn_commit(survey)
-        directory = self.place_directory(gfid, survey.layout(), survey.mds, parent, name)
         hashed = -1 if parent is None else parent.layout.find(self.hash(name))
+        layout, mds = survey.layout(), survey.mds
         if survey.healing(hashed, gfid, by_name=parent is not None):
             try:
-                survey = await self._heal(frame, directory, hashed) or survey
+                survey, layout, mds = await self._heal(frame, gfid, parent, name, hashed)
             except FopError as error:
+                if error.errno in GONE:
+                    raise
                 log.warning("%s: directory %s was not healed: %s", self.name, gfid_text(gfid), error)
+        self.place_directory(gfid, layout, mds, parent, name)
         return self._visible(survey.merged(hashed))
 
     def _visible(self, iatt: Iatt) -> Iatt:
@@ -78,43 +81,55 @@ class DirectoryHealing(Linktos):
 
     # -- healing ---------------------------------------------------------------------------------------------
 
-    async def _heal(self, frame: Frame, directory: Directory, hashed: int) -> Survey | None:
-        """Returns the survey that was acted on; None when the directory is gone."""
-        parent, name, gfid = directory.parent, directory.name, directory.gfid
+    async def _heal(
+        self, frame: Frame, gfid: bytes, parent: Directory | None, name: bytes, hashed: int
+    ) -> tuple[Survey, Layout, int | None]:
+        """Returns the survey that was acted on, the layout and the MDS.  Raises ENOENT when the directory is gone."""
         own = [(parent.gfid, name)] if parent is not None else []
         keys = await self.locks.take((gfid, b""), *own)
         try:
-            survey = await self.survey(frame, gfid, parent, name, directory)
+            survey = await self.survey(frame, gfid, parent, name, None)
             if survey.conflict or {iatt.gfid for iatt in survey.iatts.values()} != {gfid}:
-                return None
+                raise FopError(errno.ENOENT, f"{name!r} ({gfid_text(gfid)}) went away")
+            directory = Directory(gfid, survey.layout(), self.generation, survey.mds, parent, name)
             healing = survey.healing(hashed, gfid, by_name=parent is not None)
-            await self._perform(frame, directory, survey, healing, hashed)
-            return survey
+            await self.perform_healing(frame, directory, survey, healing, hashed)
+            return survey, directory.layout, directory.mds
         finally:
             self.locks.give(keys)
 
-    async def _perform(self, frame: Frame, directory: Directory, survey: Survey, healing: Healing, hashed: int) -> None:
+    async def perform_healing(
+        self, frame: Frame, directory: Directory, survey: Survey, healing: Healing, hashed: int
+    ) -> None:
+        """Do what `healing` says; `directory` gets the layout and the MDS that result.  Its lock is held."""
         inode = self.table.learn(directory.gfid, stat.S_IFDIR)
-        source = survey.source(hashed)
         merged = survey.merged(hashed)
         quiet = internal(frame, time_ns=merged.ctime_ns if frame.time_ns else 0)
-        xattrs: Mapping[bytes, bytes] = {}
-        if healing.make or healing.copy_xattrs:
-            xattrs = await self._user_xattrs(quiet, source, inode)
-        attributes = list(healing.attributes)
-        for place in healing.make:
-            await self._make_copy(quiet, directory, place, merged, xattrs)
-            attributes.append(place)
-        await self._set_attributes(quiet, inode, merged, attributes)
-        if healing.copy_xattrs:
-            await self._copy_xattrs(quiet, inode, source, xattrs, [p for p in survey.iatts if p != source])
+        await self._heal_copies(quiet, directory, inode, survey, healing, hashed)
         if healing.mark is not None:
             await self.children[healing.mark].setxattr(quiet, inode, {self.xattr.mds: MDS_AT_REST}, 0)
             directory.mds = healing.mark
         if healing.relayout:
-            await self._divide(frame, quiet, directory, inode, survey.layout())
+            every = range(len(self.children))
+            layout = await self.new_layout(frame, directory, COMMIT_UNKNOWN, every)
+            await self.write_layout(quiet, inode, layout, every)
+            directory.layout = layout
         elif healing.shares:
             await self.write_layout(quiet, inode, directory.layout, healing.shares)
+
+    async def _heal_copies(
+        self, frame: Frame, directory: Directory, inode: Inode, survey: Survey, healing: Healing, hashed: int
+    ) -> None:
+        """Missing copies, attributes and user xattrs."""
+        source, merged = survey.source(hashed), survey.merged(hashed)
+        xattrs: Mapping[bytes, bytes] = {}
+        if healing.make or healing.copy_xattrs:
+            xattrs = await self._user_xattrs(frame, source, inode)
+        for place in healing.make:
+            await self._make_copy(frame, directory, place, merged, xattrs)
+        await self._set_attributes(frame, inode, merged, [*healing.attributes, *healing.make])
+        if healing.copy_xattrs:
+            await self._copy_xattrs(frame, inode, source, xattrs, [p for p in survey.iatts if p != source])
 
     async def _make_copy(
         self, frame: Frame, directory: Directory, place: int, like: Iatt, xattrs: Mapping[bytes, bytes]
@@ -153,12 +168,6 @@ class DirectoryHealing(Linktos):
         await self.children[source].setxattr(frame, inode, {self.xattr.mds: MDS_AT_REST}, 0)
 
     # -- layouts ---------------------------------------------------------------------------------------------
-
-    async def _divide(self, frame: Frame, quiet: Frame, directory: Directory, inode: Inode, old: Layout) -> None:
-        """A new layout for a directory whose old one has holes or overlaps."""
-        layout = await self.new_layout(frame, directory, COMMIT_UNKNOWN, range(len(self.children)))
-        await self.write_layout(quiet, inode, layout, range(len(self.children)))
-        self.place_directory(directory.gfid, layout, directory.mds)
 
     async def new_layout(self, frame: Frame, directory: Directory, commit: int, usable: Any) -> Layout:
         """Divide the ring among the subvolumes `usable`, less those that will be removed."""

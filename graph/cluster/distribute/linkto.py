@@ -7,17 +7,20 @@ Mode and xattr together make it one; a user's own file of mode 01000 is a file.
 from __future__ import annotations
 
 import errno
+import os
 import stat
+from collections.abc import Callable
 
 from fusemux.graph.cluster.distribute.base import GONE, DistributeBase, internal
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
-from fusemux.graph.framework.types import Frame, Iatt
+from fusemux.graph.framework.types import DirEntry, Frame, Iatt
 
 __all__ = ["LINKTO_MODE", "Linktos", "may_be_linkto"]
 
 LINKTO_MODE = stat.S_IFREG | 0o1000
 _MASK = 0o177777
+_BATCH = 64  # entries asked for at a time where a directory is looked through
 # Tells a brick of GlusterFS that other clients use to remove the file only if it still is a linkto file.
 _ONLY_LINKTO = {b"unlink-only-if-dht-linkto-file": b"\0\0\0\1"}
 
@@ -84,3 +87,21 @@ class Linktos(DistributeBase):
         except FopError as error:
             if error.errno not in GONE:
                 raise
+
+    async def visit(self, frame: Frame, place: int, inode: Inode, look: Callable[[DirEntry], bool]) -> None:
+        """Show `look` what one subvolume has in a directory, linkto files included, until it answers False or raises."""
+        edge = self.children[place]
+        fd = self.table.fd(inode, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            await edge.opendir(frame, inode, fd)
+            try:
+                offset = 0
+                while batch := await edge.readdir(frame, fd, _BATCH, offset, True, {self.xattr.linkto: None}):
+                    for entry in batch:
+                        if not look(entry):
+                            return
+                    offset = batch[-1].offset
+            finally:
+                await edge.release(frame, fd)
+        finally:
+            self.table.closed(fd)

@@ -50,6 +50,8 @@ class Lookups(Vouching):
         try:
             iatt: Iatt = await edge.lookup(frame, inode, name, xdata)
         except FopError as error:
+            if error.errno == errno.ENOTCONN:
+                return await self._search(frame, inode, directory, name, xdata, place)
             if error.errno != errno.ENOENT:
                 raise
             if self.optimizing and (layout.commit == self.volume_commit or directory.vouched):
@@ -220,7 +222,7 @@ class Lookups(Vouching):
         if not data:
             return bool(linktos) and all(self.up)
         place = next(iter(data))
-        if hashed < 0 or hashed == place:
+        if hashed < 0 or hashed == place or not self.up[hashed]:
             return False
         there = linktos.get(hashed)
         return there is None or there.gfid != data[place].gfid or self.target_of(there) != place
@@ -233,8 +235,7 @@ class Lookups(Vouching):
         try:
             if data:
                 place, iatt = next(iter(data.items()))
-                if self.up[hashed]:
-                    await self.make_linkto(frame, hashed, inode, name, iatt.gfid, place, iatt)
+                await self.make_linkto(frame, hashed, inode, name, iatt.gfid, place, iatt)
                 return
             for place, answer in enumerate(answers):
                 if isinstance(answer, Iatt):

@@ -83,7 +83,9 @@ class Metadata(Dispatch):
         own = self.xattr
         if name is not None and name.startswith(own.layout) and frame.pid >= 0:
             raise FopError(errno.ENODATA)
-        if self._is_file(target):
+        if len(self.children) == 1:
+            found = await self.child.getxattr(frame, target, name, xdata)
+        elif self._is_file(target):
             found = await _on_file["getxattr"](self, frame, target, name, xdata)
         else:
             found = await self._getxattr_directory(frame, target, name, xdata)
@@ -150,6 +152,9 @@ class Metadata(Dispatch):
             raise FopError(errno.EPERM, f"{self.opt.xattr_name} belongs to {self.name}")
 
     async def _change_xattrs(self, frame: Frame, fop: str, target: Inode | Fd, *args: Any) -> None:
+        if len(self.children) == 1:
+            await getattr(self.child, fop)(frame, target, *args)
+            return
         directory = None if self._is_file(target) else await self._directory_of(frame, target)
         if directory is None:
             await _on_file[fop](self, frame, target, *args)
@@ -185,7 +190,9 @@ class Metadata(Dispatch):
     async def _change(self, frame: Frame, directory: Directory, fop: str, target: Inode | Fd, *args: Any) -> list[Any]:
         """The same change on all copies, the MDS's first.  Raises when that one fails, or all do."""
         mds = directory.mds
-        if directory.gfid == ROOT_GFID or mds is None:
+        if mds is None and directory.gfid != ROOT_GFID:
+            self.need_all_up("changing a directory whose metadata server is not known")
+        if mds is None:
             answers = await self.ask_all(fop, frame, target, *args)
             if all(isinstance(a, FopError) for a in answers):
                 raise next((a for a in answers if a.errno != errno.ENOTCONN), answers[0])

@@ -130,6 +130,8 @@ class Renames(Directories):
         return self.hashed(old, move.name), self.hashed(new, move.newname)
 
     async def _attributes(self, frame: Frame, inode: Inode) -> Iatt:
+        if inode.type == stat.S_IFDIR:
+            return await self.resolve(frame, inode)
         iatt: Iatt = await (await self.file(frame, inode)).stat(frame, inode)
         return iatt
 
@@ -145,7 +147,9 @@ class Renames(Directories):
         if len(steps) == 1:
             iatt: Iatt = await source.rename(frame, *move, 0)
             return iatt
-        owner: Iatt = await source.stat(frame, move.inode)
+        owner = await self.see(frame, source.index, move.parent, move.name)
+        if owner is None or owner.gfid != move.inode.gfid or self.target_of(owner) is not None:
+            raise FopError(errno.ESTALE, f"{move.name!r} is no longer what it was")
         done: list[Step] = []
         decided = False
         for step in steps:
@@ -286,6 +290,4 @@ class Renames(Directories):
             for one in reversed(done):
                 await self._move(frame, one.back())
             raise
-        if move.inode.type == stat.S_IFDIR:
-            return await self.resolve(frame, move.inode)
         return await self._attributes(frame, move.inode)

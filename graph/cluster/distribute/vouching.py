@@ -11,7 +11,7 @@ client sees the commit hash it always saw.
 
 from __future__ import annotations
 
-import os
+import functools
 import stat
 from collections.abc import Callable, Mapping, Sequence
 
@@ -52,43 +52,27 @@ class Vouching(DirectoryHealing):
             return word == "on" or (word == "auto" and not directory.layout.spans_all)
         if directory.layout.commit == self.volume_commit:
             return False
-        if directory.vouched is None and self.steady:
+        if directory.vouched is None and all(self.up):
             directory.vouched = await self._look_through(internal(frame), directory)
         return not directory.vouched
 
     async def _look_through(self, frame: Frame, directory: Directory) -> bool:
-        listed: list[dict[bytes, int]] = []
+        inode = self.table.learn(directory.gfid, stat.S_IFDIR)
+        listed: list[dict[bytes, int]] = [{} for _ in self.children]
         room = LOOKED_THROUGH
+
+        def note(place: int, entry: DirEntry) -> bool:
+            nonlocal room
+            room -= 1
+            listed[place][entry.name] = self._what(entry)
+            return room >= 0
+
         try:
             for place in range(len(self.children)):
-                entries = await self._some_entries(frame, directory, place, room + 1)
-                room -= len(entries)
-                if room < 0:
-                    return False
-                listed.append({entry.name: self._what(entry) for entry in entries})
+                await self.visit(frame, place, inode, functools.partial(note, place))
         except FopError:
             return False
-        return all_at_home(directory.layout, self.hash_once, listed)
-
-    async def _some_entries(self, frame: Frame, directory: Directory, place: int, count: int) -> list[DirEntry]:
-        inode = self.table.learn(directory.gfid, stat.S_IFDIR)
-        edge = self.children[place]
-        fd = self.table.fd(inode, os.O_RDONLY | os.O_DIRECTORY)
-        entries: list[DirEntry] = []
-        try:
-            await edge.opendir(frame, inode, fd)
-            try:
-                while len(entries) < count:
-                    at = entries[-1].offset if entries else 0
-                    batch = await edge.readdir(frame, fd, count - len(entries), at, True, {self.xattr.linkto: None})
-                    if not batch:
-                        break
-                    entries += batch
-            finally:
-                await edge.release(frame, fd)
-        finally:
-            self.table.closed(fd)
-        return entries
+        return room >= 0 and all_at_home(directory.layout, self.hash_once, listed)
 
     def _what(self, entry: DirEntry) -> int:
         if entry.type == stat.S_IFDIR:

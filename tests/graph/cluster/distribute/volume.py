@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from fusemux.bricks import prepare, ramdisk
 from fusemux.bricks.brick import Brick
 from fusemux.graph.cluster.distribute import Distribute
+from fusemux.graph.cluster.distribute.layout import Layout, decode
 from fusemux.graph.framework import volfile
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.graph import Graph, build
@@ -126,6 +127,8 @@ class Volume:
         inode = self.table.root
         for name in os.fsencode(path).split(b"/"):
             if name:
+                if inode.type != stat.S_IFDIR:
+                    raise FopError(errno.ENOTDIR)  # as the kernel would
                 iatt = await self.top.lookup(self.frame, inode, name)
                 inode = self.table.link(iatt.gfid, iatt.type)
         return iatt
@@ -136,7 +139,10 @@ class Volume:
 
     async def parent(self, path: str) -> tuple[Inode, bytes]:
         above, _, name = path.strip("/").rpartition("/")
-        return await self.inode(above), os.fsencode(name)
+        inode = await self.inode(above)
+        if inode.type != stat.S_IFDIR:
+            raise FopError(errno.ENOTDIR)
+        return inode, os.fsencode(name)
 
     async def exists(self, path: str) -> bool:
         try:
@@ -259,9 +265,8 @@ class Volume:
 
     def hashed(self, path: str, name: str) -> int:
         """The brick that `name` belongs to in directory `path`, from what the bricks say."""
-        from fusemux.graph.cluster.distribute.layout import Layout, decode
-
-        layout = Layout(decode(place, self.xattr(place, path, LAYOUT)) for place in range(len(self.bricks)))
+        share = self.dht.opt.xattr_name
+        layout = Layout(decode(place, self.xattr(place, path, share)) for place in range(len(self.bricks)))
         return layout.find(self.dht.hash(os.fsencode(name)))
 
     def name_for(self, place: int, path: str = "/", start: str = "n") -> str:
