@@ -160,8 +160,9 @@ def serve(arguments: Namespace, output: Output) -> int:
             path = place or str(root / (str(number) if _is_nameless(plan.source.name) else plan.source.name))
             if any(plan.path == os.path.realpath(path) for plan in plans):
                 raise UsageError(f"fusemux serve: {path} is named twice")
+            _clear_or_refuse(path, request.opt.replace_stale)
             made += _make_folders(path, root)
-            plans.append(replace(plan, path=check_target(path, replace_stale=request.opt.replace_stale)))
+            plans.append(replace(plan, path=check_target(path)))
         return do_serve(plans, foreground=not arguments.daemon, folders=made)
     finally:
         if not arguments.daemon or not all(record_of(plan.path) for plan in plans):
@@ -178,6 +179,18 @@ def _place(word: str) -> tuple[str, str | None]:
 
 def _is_nameless(name: str) -> bool:
     return name.startswith("tmp-")
+
+
+def _clear_or_refuse(path: str, replace_stale: bool) -> None:
+    """Before anything is made there: what a dead server left goes with the folders it had made."""
+    real = os.path.realpath(path)
+    if replace_stale:
+        try:
+            unmounting.clear_stale(real)
+        except unmounting.StaleMount as error:
+            raise MountError(str(error)) from None
+    elif mounttable.is_stale(real):
+        raise MountError(unmounting.stale_message(real))
 
 
 def _make_folders(path: str, root: Path) -> list[str]:

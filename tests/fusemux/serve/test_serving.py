@@ -94,6 +94,32 @@ def test_when_one_volume_cannot_be_served_none_is(volume_place: Place) -> None:
     assert not (volume_place.root / "mnt").exists()
 
 
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_a_server_of_many_that_was_killed_is_replaced(volume_place: Place, binding: str) -> None:
+    command = (
+        *FUSEMUX,
+        "serve",
+        "--daemon",
+        "--mount-root",
+        volume_place.root / "mnt",
+        "-o",
+        f"binding={binding}",
+        "1",
+        "1",
+    )
+    volume_place.run(*command)
+    (pid,) = volume_place.servers()
+    os.kill(pid, signal.SIGKILL)
+    volume_place.wait_ended()
+    done = volume_place.run(*command, check=False)
+    assert done.returncode == 32
+    assert f"{volume_place.root}/mnt/0 holds a stale mount" in done.stderr
+    volume_place.run(*command, "--replace-stale")
+    volume_place.run(*FUSEMUX, "umount", volume_place.root / "mnt/0", volume_place.root / "mnt/1")
+    assert leftovers(volume_place) == []
+    assert not (volume_place.root / "mnt").exists()
+
+
 def test_a_volume_is_served_once(volume_place: Place) -> None:
     create(volume_place, "web", str(volume_place.root / "b0"))
     where = volume_place.mount("web")
