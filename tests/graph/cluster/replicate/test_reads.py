@@ -251,3 +251,45 @@ def test_a_listing_can_be_held_to_the_copy_that_serves_each_file() -> None:
             assert all(entry.iatt is not None for entry in await volume.listing("/", plus=True))
 
     trio.run(main)
+
+
+def test_a_directorys_copy_that_failed_a_change_is_not_listed_afterwards() -> None:
+    async def main() -> None:
+        async with served(2) as volume:
+            await volume.mkdir("d")
+            place(volume.replicate.children[0], Fault("error", fops=frozenset({"mkdir"}), times=1))
+            await volume.mkdir("d/new")
+            assert await volume.names_in("d") == ["new"]
+
+    trio.run(main)
+
+
+def test_attributes_are_not_taken_from_a_copy_that_failed_to_change_them() -> None:
+    async def main() -> None:
+        async with served(2) as volume:
+            await volume.create("f")
+            inode = await volume.inode("f")
+            place(volume.replicate.children[0], Fault("error", fops=frozenset({"setattr"}), times=1))
+            await volume.chmod("f", 0o600)
+            assert (await volume.top.stat(volume.reader, inode)).mode == 0o100600
+            assert (await volume.lookup("f")).mode == 0o100600
+
+    trio.run(main)
+
+
+def test_a_copy_that_failed_is_not_read_even_before_that_is_recorded() -> None:
+    async def main() -> None:
+        async with served(2) as volume:
+            await volume.create("f", b"hello")
+            fd = await volume.open("f")
+            place(volume.replicate.children[0], Fault("error", fops=frozenset({"writev"}), times=1))
+            place(volume.replicate.children[1], Fault("delay", fops=frozenset({"xattrop"}), delay_s=10))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(volume.top.writev, volume.tick(), fd, b"HE", 0)
+                await trio.sleep(15)  # marked, written on one copy, and the post-op is on its way
+                assert volume.blames(1, "f") == {"dirty": (1, 0, 0)}
+                assert bytes(await volume.top.readv(volume.reader, fd, 9, 0)) == b"HEllo"
+            assert volume.blames(1, "f") == {"client-0": (1, 0, 0)}
+            await volume.close(fd)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -64,7 +64,7 @@ class Volume:
             if self.layer:
                 sections.append(Section(f"{name}-{self.layer}", f"debug/{self.layer}", {}, [name]))
                 children[-1] = f"{name}-{self.layer}"
-        given = {"afr-pending-xattr": ",".join(self.names), **options}
+        given = {"afr-pending-xattr": ",".join(self.names), "self-heal-daemon": "off", **options}
         sections.append(Section("v-replicate-0", "cluster/replicate", given, children))
         return sections
 
