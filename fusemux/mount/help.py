@@ -1,4 +1,4 @@
-"""What `mount.fusemux --help` and the docs say of the options, from the one table."""
+"""What `mount.fusemux --help` says of the options, from the one table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import textwrap
 
 from fusemux.mount.table import GROUPS, ROWS, MountOption
 
-__all__ = ["help_text", "markdown"]
+__all__ = ["help_text"]
 
 _HEAD = """\
 usage: mount.fusemux SPEC DIR [-sfnvN] [-o OPTIONS] [-t TYPE] [--foreground] [--replace-stale] [--debug]
@@ -45,13 +45,3 @@ def _doc(option: MountOption) -> str:
     choices = f" One of {', '.join(option.row.choices)}." if option.row.choices else ""
     default = f" Default: {option.row.default}." if option.row.default and not option.is_switch else ""
     return " ".join(f"{option.row.doc}{choices}{default}".split())
-
-
-def markdown() -> str:
-    """The table as Markdown, for the docs."""
-    lines = []
-    for group, title in GROUPS.items():
-        lines += [f"### {title}", "", "| option | meaning |", "|---|---|"]
-        lines += [f"| `{option.written}` | {_doc(option)} |" for option in ROWS if option.group == group]
-        lines.append("")
-    return "\n".join(lines)

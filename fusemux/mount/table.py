@@ -85,6 +85,7 @@ def _fstab(name: str, doc: str) -> MountOption:
 
 ROWS: tuple[MountOption, ...] = (
     _own("replace-stale", "bool", "off", "When a server that died left a mount at DIR, clear it and its ramdisks first."),
+    _own("degraded", "bool", "off", "Mount even when bricks are missing; they count as down."),
     _own("foreground", "bool", "off", "Serve in this process instead of in the background."),
     _own("binding", "enum", "auto", "Which way to /dev/fuse: our own wire, pyfuse3, or what works best.",
          choices=("auto", "kernel", "pyfuse3")),

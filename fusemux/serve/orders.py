@@ -40,6 +40,7 @@ class Orders:
 
     def _volume(self, served: Served) -> dict[str, Any]:
         volume = served.volume
+        up = {brick.path for brick in volume.bricks if brick.up}
         return {
             "name": volume.name,
             "mount": served.plan.path,
@@ -52,8 +53,8 @@ class Orders:
             "bridge": volume.bridge.statistics()._asdict(),
             "connection": self._connection(served),
             "bricks": [
-                {"path": brick.path, "up": brick.up, "ramdisk": spec.ramdisk_bytes is not None}
-                for spec, brick in zip(volume.source.bricks, volume.bricks, strict=True)
+                {"path": spec.path, "up": spec.path in up, "ramdisk": spec.ramdisk_bytes is not None}
+                for spec in volume.source.bricks
             ],
         }
 

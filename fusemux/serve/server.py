@@ -155,7 +155,7 @@ class Server:
         for plan in self.plans:
             opt = plan.request.opt
             wishes = BridgeOptions(lru_limit=opt.lru_limit, writeback_cache=opt.writeback_cache)
-            volume = ServedVolume(self.process, plan.source, options=wishes)
+            volume = ServedVolume(self.process, plan.source, options=wishes, degraded=opt.degraded)
             self.served.append(Served(plan, volume))
             await volume.start()
         points = [

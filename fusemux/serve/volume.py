@@ -1,7 +1,8 @@
 """A volume while it is served: its bricks in this process, its client graph, its bridge.
 
-`start` takes everything it needs or nothing: what was begun is undone when a later step fails.  A brick's directory is
-locked (flock) while it is served, so that no two processes write to one brick.
+`start` takes everything it needs or nothing: what was begun is undone when a later step fails.  Only when `degraded` was
+asked for it goes on without bricks that cannot be served; they count as down.  A brick's directory is locked (flock)
+while it is served, so that no two processes write to one brick.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 import logging
 import os
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
 from fusemux.bricks import ramdisk
@@ -31,11 +33,14 @@ log = logging.getLogger("fusemux.serve")
 class ServedVolume:
     """One volume of this process.  `bricks`, `graph` and `bridge` are there between `start` and `stop`."""
 
-    def __init__(self, process: Process, source: Source, *, options: BridgeOptions | None = None) -> None:
+    def __init__(
+        self, process: Process, source: Source, *, options: BridgeOptions | None = None, degraded: bool = False
+    ) -> None:
         self.process = process
         self.source = source
         self.options = options or BridgeOptions()
-        self.bricks: list[Brick] = []
+        self.degraded = degraded
+        self.bricks: list[Brick] = []  # those that were attached
         self.graph: Graph
         self.bridge: Bridge
         self.serving = False
@@ -50,15 +55,11 @@ class ServedVolume:
         """Provision, attach, build and start.  Raises FusemuxError and then leaves nothing behind."""
         try:
             async with AsyncExitStack() as undo:
-                for spec in self.source.bricks:
-                    self._provision(spec, undo)
-                    _lock(spec.path, undo)
-                shared = self._shared()
-                for index, spec in enumerate(self.source.bricks):
-                    graph = self.source.brick_graph(index, shared[index])
-                    brick = await Brick.attach(self.process, graph, source=f"brick {spec.path}")
-                    undo.push_async_callback(self._detach, brick)
-                    self.bricks.append(brick)
+                there = [index for index in range(len(self.source.bricks)) if self._take(index, undo)]
+                for index, graph in self._brick_graphs(self.source, there).items():
+                    await self._attach(index, graph, undo)
+                if not self.bricks:
+                    raise FusemuxError(f"volume {self.name!r}: none of its bricks can be served")
                 self.graph = self._built(self.source.client_graph())
                 await self.graph.start()
                 undo.push_async_callback(self.graph.stop)
@@ -69,7 +70,7 @@ class ServedVolume:
             self.bricks.clear()
             raise
         self.serving = self._kept = True
-        log.info("volume %s is served: %d bricks", self.name, len(self.bricks))
+        log.info("volume %s is served: %d of %d bricks", self.name, len(self.bricks), len(self.source.bricks))
 
     async def stop(self) -> None:
         """Finish what is delayed, detach the bricks, remove throw-away ramdisks.  Again: nothing."""
@@ -82,6 +83,33 @@ class ServedVolume:
         """Whether somebody has a file or directory open."""
         counts = self.bridge.statistics()
         return bool(counts.open_files or counts.open_directories)
+
+    def _take(self, index: int, undo: AsyncExitStack) -> bool:
+        """Make brick `index` ours: its ramdisk, its lock.  False: it is missing, and may be."""
+        spec = self.source.bricks[index]
+        try:
+            self._provision(spec, undo)
+            _lock(spec.path, undo)
+        except FusemuxError as error:
+            self._missing(error)
+            return False
+        return True
+
+    async def _attach(self, index: int, graph: list[Section], undo: AsyncExitStack) -> None:
+        spec = self.source.bricks[index]
+        try:
+            brick = await Brick.attach(self.process, graph, source=f"brick {spec.path}")
+        except FusemuxError as error:
+            self._missing(error)
+            return
+        undo.push_async_callback(self._detach, brick)
+        self.bricks.append(brick)
+
+    def _missing(self, error: FusemuxError) -> None:
+        """A brick cannot be served: go on without it if that was asked for."""
+        if not self.degraded:
+            raise error
+        log.error("volume %s: %s; it goes on without this brick", self.name, error)
 
     def _provision(self, spec: BrickSpec, undo: AsyncExitStack) -> None:
         """Make the ramdisk of a brick, if it is to have one and has none yet."""
@@ -103,11 +131,11 @@ class ServedVolume:
         if self.source.throwaway or not self._kept:
             ramdisk.remove(path)
 
-    def _shared(self) -> list[int]:
-        """For each brick, how many bricks of this volume lie on its file system."""
-        devices = [os.stat(spec.path).st_dev for spec in self.source.bricks]
-        count = Counter(devices)
-        return [count[device] for device in devices]
+    def _brick_graphs(self, source: Source, indices: Iterable[int]) -> dict[int, list[Section]]:
+        """The graphs of some bricks; those that lie on one file system share its space."""
+        devices = {index: os.stat(source.bricks[index].path).st_dev for index in indices}
+        count = Counter(devices.values())
+        return {index: source.brick_graph(index, count[device]) for index, device in devices.items()}
 
     def _built(self, sections: list[Section]) -> Graph:
         graph = Graph(sections, self.process, source=f"volume {self.name!r}", lru_limit=self.options.lru_limit)
@@ -125,18 +153,23 @@ class ServedVolume:
 
         Raises TopologyChanged when more than options differ, OptionError when a value is refused.
         """
-        shared = self._shared()
+        index_of = {spec.path: index for index, spec in enumerate(source.bricks)}
+        graphs = self._brick_graphs(source, [index_of[brick.path] for brick in self.bricks])
         before = self.graph.sections
         self.graph.reconfigure(source.client_graph())
-        changed: list[tuple[Brick, list[Section]]] = []
+        done: list[tuple[Brick, list[Section]]] = []
         try:
-            for index, brick in enumerate(self.bricks):
+            for brick in self.bricks:
+                sections = graphs[index_of[brick.path]]
                 if brick.up:
-                    changed.append((brick, brick.graph.sections))
-                    brick.graph.reconfigure(source.brick_graph(index, shared[index]))
+                    brick.graph.reconfigure(sections)
+                done.append((brick, brick.sections))
+                brick.sections = sections  # one that is down starts with them
         except FusemuxError:
-            for brick, sections in reversed(changed):
-                brick.graph.reconfigure(sections)
+            for brick, sections in done:
+                brick.sections = sections
+                if brick.up:
+                    brick.graph.reconfigure(sections)
             self.graph.reconfigure(before)
             raise
         self.source = source

@@ -89,6 +89,20 @@ def replace_stale(place: Place) -> None:
     assert os.listdir(where) == []
 
 
+@effect("degraded")
+def degraded(place: Place) -> None:
+    bricks = [place.root / f"b{i}" for i in range(3)]
+    place.run(sys.executable, "-m", "fusemux", "volume", "create", "web", "replica", "3", *bricks)
+    bricks[1].rename(place.root / "away")
+    with pytest.raises(AssertionError, match=r"b1: No such file or directory; is its file system mounted"):
+        place.mount("web")
+    where = place.mount("web", "degraded", "log-level=none")
+    assert [brick["up"] for brick in volume_status(place)["bricks"]] == [True, False, True]
+    (where / "file").write_text("x")
+    assert [(brick / "file").exists() for brick in bricks] == [True, False, True]
+    place.umount(where)
+
+
 @effect("foreground")
 def foreground(place: Place) -> None:
     where = place.root / "mnt"
