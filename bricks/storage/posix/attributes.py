@@ -64,15 +64,11 @@ class AttributeFops(VirtualXattrs):
 
     def _set_times(self, where: int | str, attrs: SetAttr, times: Times | None) -> None:
         """On the backing store too, for whoever reads the brick without mdata."""
-        atime, mtime = attrs.atime_ns, attrs.mtime_ns
-        if (atime is None or mtime is None) and times is None:
+        if times is None:
             st = self.stat_of(where)
             times = (0, st.st_mtime_ns, st.st_atime_ns)
-        if atime is None and times is not None:
-            atime = times[2]
-        if mtime is None and times is not None:
-            mtime = times[1]
-        assert atime is not None and mtime is not None
+        atime = times[2] if attrs.atime_ns is None else attrs.atime_ns
+        mtime = times[1] if attrs.mtime_ns is None else attrs.mtime_ns
         if isinstance(where, int):
             os.utime(where, ns=(atime, mtime))
         else:

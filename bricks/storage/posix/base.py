@@ -38,7 +38,7 @@ class OpenFile:
     The descriptor closes with the last reference to the object, so no thread can meet another file at its number.
     """
 
-    __slots__ = ("fd", "gfid", "nameless", "refs", "setid", "times")
+    __slots__ = ("fd", "fresh", "gfid", "nameless", "refs", "setid", "times")
 
     def __init__(self, gfid: bytes, fd: int, times: Times | None, *, setid: bool = False) -> None:
         self.gfid = gfid
@@ -46,6 +46,7 @@ class OpenFile:
         self.times = times
         self.setid = setid  # whether set-user-ID or set-group-ID are on: writing must clear them
         self.refs = 1
+        self.fresh = False  # it never had a name (O_TMPFILE), and may still get one
         self.nameless = False  # the last name is gone, its handle lies in .glusterfs/unlink
 
     def close(self) -> None:
@@ -353,6 +354,13 @@ class StoreBase:
             mtime = now if now >= mtime else mdata.newer(mtime, now)
         file.times = (ctime, mtime, atime)
         self._record(file.fd, mdata.pack(ctime, mtime, atime))
+
+    def stamp_access(self, file: OpenFile, now: int) -> None:
+        """An open file was read at `now`; only callers that keep access times come here."""
+        if file.times is not None:
+            ctime, mtime, atime = file.times
+            file.times = (ctime, mtime, mdata.newer(atime, now))
+            self._record(file.fd, mdata.pack(*file.times))
 
     def stamp(self, where: int | str, gfid: bytes, now: int, *, modified: bool = False) -> Times | None:
         """The attributes (or, with `modified`, the contents) of any object changed at `now`; its times after that."""

@@ -91,9 +91,7 @@ class DataFops(RenameFops):
         file = self.file(fd)
         data = os.pread(file.fd, size, offset)
         if frame.time_ns and file.times is not None:
-            ctime, mtime, atime = file.times
-            file.times = (ctime, mtime, mdata.newer(atime, frame.time_ns))
-            self._record(file.fd, mdata.pack(*file.times))
+            self.stamp_access(file, frame.time_ns)
         return data
 
     def file(self, fd: Fd) -> OpenFile:

@@ -246,18 +246,22 @@ class EntryFops(LookupFops):
     def _another_name(self, frame: Frame, directory: DirHandle, name: bytes, gfid: bytes) -> Iatt:
         file = self.opened.get(gfid)
         nameless = file is not None and file.nameless
+        if file is not None and nameless and not file.fresh:
+            raise FopError(errno.ENOENT, f"{gfid_text(gfid)} has lost its last name")
         handle = unlink_path(gfid) if nameless else path_of(gfid)
         try:
             st = os.stat(handle, dir_fd=self.gl, follow_symlinks=False)
         except FileNotFoundError:
             raise stale(gfid) from None
+        if stat.S_ISLNK(st.st_mode) and self.get_xattr(self.base + handle, self.GFID) is None:
+            raise FopError(errno.EPERM, f"{gfid_text(gfid)} is a directory")
         if st.st_nlink > self.max_links:
             raise FopError(errno.EMLINK, f"{gfid_text(gfid)} has {st.st_nlink - 1} names (option max-hardlinks)")
         os.link(handle, name, src_dir_fd=self.gl, dst_dir_fd=directory.fd, follow_symlinks=False)
         if file is not None and nameless:
             self.link_handle(directory, name, gfid)
             os.unlink(handle, dir_fd=self.gl)
-            file.nameless = False
+            file.nameless = file.fresh = False
         where: int | str = file.fd if file is not None else self.handle_path(gfid)
         self.record_name(where, directory, name)
         times = self.stamp(where, gfid, frame.time_ns)
@@ -284,5 +288,5 @@ class EntryFops(LookupFops):
             os.close(new)
             raise
         file = fd.ctx[self.slot] = self.opened[gfid] = OpenFile(gfid, new, times, setid=mode & 0o6000 != 0)
-        file.nameless = True
+        file.nameless = file.fresh = True
         return self.iatt(gfid, st, times)

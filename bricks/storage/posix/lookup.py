@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from fusemux.bricks.storage.posix.base import StoreBase, stale
@@ -43,6 +44,7 @@ class LookupFops(StoreBase):
         gfid = self.xattrs.get(directory.fd, name, self.GFID)
         if gfid is None:
             gfid = self.give_gfid(directory, name, st, xdata)
+            st = self.stat_at(directory.fd, name)
         known = self.opened.get(gfid) or self.dirs.get(gfid)
         if known is not None:
             times = known.times
@@ -150,18 +152,19 @@ class LookupFops(StoreBase):
             except FileExistsError:
                 pass
 
+    def link_is(self, directory: DirHandle, name: bytes, gfid: bytes) -> bool:
+        """Whether the handle of the directory `name` leads there."""
+        try:
+            return os.readlink(os.fsencode(path_of(gfid)), dir_fd=self.gl) == link_text(directory.gfid, name)
+        except FileNotFoundError:
+            return False
+
     def check_link(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
         """The handle of a directory just seen at `name` must lead there: a crash in mkdir or rename may have left another."""
-        if gfid == ROOT_GFID:
+        if gfid == ROOT_GFID or self.link_is(directory, name, gfid):
             return
-        text = link_text(directory.gfid, name)
-        path = os.fsencode(path_of(gfid))
-        try:
-            if os.readlink(path, dir_fd=self.gl) == text:
-                return
-            os.unlink(path, dir_fd=self.gl)
-        except FileNotFoundError:
-            pass
+        with suppress(FileNotFoundError):
+            os.unlink(path_of(gfid), dir_fd=self.gl)
         self.link_directory(directory, name, gfid)
 
     def link_directory(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:

@@ -208,6 +208,19 @@ def test_hard_links_share_one_inode_and_its_records(brick: Place) -> None:
     run(brick, scenario)
 
 
+def test_directories_have_no_second_name(brick: Place) -> None:
+    async def scenario(volume: Volume) -> None:
+        directory = await volume.mkdir(b"d")
+        for inode in (directory, Inode(directory.gfid)):
+            with failing(errno.EPERM):
+                await volume.top.link(volume.frame(), inode, volume.root, b"e", None)
+        with failing(errno.EPERM):
+            await volume.top.mknod(volume.frame(), volume.root, b"e", stat.S_IFREG | 0o644, 0, directory.gfid, None)
+        assert await volume.names() == [b"d"]
+
+    run(brick, scenario)
+
+
 def test_a_file_unlinked_while_open_lives_until_it_is_closed(brick: Place) -> None:
     async def scenario(volume: Volume) -> None:
         inode, fd, _ = await volume.create(b"f")
@@ -219,6 +232,8 @@ def test_a_file_unlinked_while_open_lives_until_it_is_closed(brick: Place) -> No
         for target in (fd, inode):
             iatt = await volume.top.stat(volume.frame(), target, None)
             assert (iatt.nlink, iatt.size) == (0, 10)
+        with failing(errno.ENOENT):
+            await volume.top.link(volume.frame(), inode, volume.root, b"again", None)
         again = await volume.open(inode)
         await volume.top.release(volume.frame(), fd, None)
         assert bytes(await volume.top.readv(volume.frame(), again, 100, 0, None)) == b"still here"
