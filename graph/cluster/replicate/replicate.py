@@ -37,11 +37,13 @@ class Replicate(Reads, Entries, Metadata, Locking, Lookup):
         super().__init__(*args)
         self.healer = Healer(self)
         self._healing: trio.CancelScope | None = None
+        self._waiting: trio.CancelScope | None = None
 
     async def drain(self) -> None:
-        if self._healing is not None:
-            self._healing.cancel()
-            self._healing = None
+        for task in (self._healing, self._waiting):
+            if task is not None:
+                task.cancel()
+        self._healing = self._waiting = None
         await super().drain()
 
     def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:
@@ -52,7 +54,7 @@ class Replicate(Reads, Entries, Metadata, Locking, Lookup):
         if event is Event.PARENT_UP and self._healing is None:
             self._healing = self.process.spawn(self.healer.run, name=f"{self.name}: self-heal")
         if event is Event.PARENT_UP and not self.members.all_reported:
-            self.process.spawn(self._wait_no_longer, name=f"{self.name}: waiting for children")
+            self._waiting = self.process.spawn(self._wait_no_longer, name=f"{self.name}: waiting for children")
 
     def _child_changed(self, source: Translator | None, up: bool) -> None:
         child = next(edge for edge in self.children if edge.translator is source)

@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from fusemux.graph.cluster.replicate import locks
 from fusemux.graph.debug.fault import Fault, lift, place
 from fusemux.graph.framework.types import SetAttr
 from tests.graph.cluster.replicate.volume import Volume, refused, served
@@ -460,3 +461,47 @@ def test_a_file_opened_while_a_brick_was_away_is_opened_there_before_it_is_writt
             assert volume.all_marks(0) == volume.all_marks(1) == {}
 
     trio.run(main)
+
+
+def test_many_writers_open_a_file_only_once_on_a_brick_that_came_back() -> None:
+    async def main() -> None:
+        async with served(2, brick={"io-mode": "pool"}) as volume:
+            await volume.create("f", bytes(1000))
+            fd = await volume.open("f")
+            await volume.bricks[0].kill()
+            await volume.bricks[0].start()
+            async with trio.open_nursery() as nursery:
+                for n in range(10):
+                    nursery.start_soon(volume.top.writev, volume.tick(), fd, b"x" * 100, n * 100)
+                nursery.start_soon(volume.top.readv, volume.reader, fd, 10, 0)
+            await volume.close(fd)
+            assert volume.content(0, "f") == volume.content(1, "f") == b"x" * 1000
+        # leaving `served` checks that no brick holds an open file
+
+    trio.run(main)
+
+
+def test_a_fop_waits_for_a_lock_that_healing_holds_and_cannot_be_torn_while_it_ends() -> None:
+    async def main() -> None:
+        async with served(2) as volume:
+            await volume.create("f", b"hello")
+            fd = await volume.open("f")
+            await volume.top.writev(volume.tick(), fd, b"HE", 0)
+            replicate = volume.replicate
+            grant = await replicate.locks.acquire(fd.inode.gfid, locks.data())
+            done: list[str] = []
+
+            async def flush() -> None:
+                with trio.move_on_after(1):
+                    await volume.top.flush(volume.tick(), fd)
+                    done.append("flushed")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(flush)
+                await trio.sleep(2)
+                assert not done
+                replicate.locks.release(grant)
+            assert volume.all_marks(0) == volume.all_marks(1) == {}
+            await volume.close(fd)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
