@@ -55,7 +55,7 @@ async def heal_entries(core: Core, inode: Inode, pick: Favourite, *, full: bool 
         await trio.lowlevel.checkpoint()
     if not conflict and not failed:
         await _finish(core, inode, marks, plan, changed_names, await _times(core, inode, plan, replies))
-    return Outcome.of(plan, changed=changed, pending=conflict or failed)
+    return Outcome.of(plan, changed=changed, pending=failed, conflict=conflict)
 
 
 def _needed(marks: Marks) -> bool:

@@ -63,7 +63,8 @@ class Healer:
         self.progress = Progress()
         self._wanted = trio.Event()
         self._full = False
-        self._busy: set[bytes] = set()
+        self.busy: set[bytes] = set()  # being healed now
+        self.conflicts: set[bytes] = set()  # directories with names that are different files on different copies
 
     # -- when ------------------------------------------------------------------------------------------------
 
@@ -239,9 +240,9 @@ class Healer:
     async def heal(self, gfid: bytes, pick: Favourite | None = None, *, full: bool = False) -> Healed:
         """Heal one inode.  Raises FopError when a copy does not answer."""
         core, pick = self.core, pick or self.favourite
-        if gfid in self._busy:
+        if gfid in self.busy:
             return Healed(False, True, False)
-        self._busy.add(gfid)
+        self.busy.add(gfid)
         inode = core.graph.itable.learn(gfid, 0)
         inode.nopen += 1  # stays in memory meanwhile
         try:
@@ -255,12 +256,13 @@ class Healer:
         finally:
             inode.nopen -= 1
             inode.ctx[core.inode_slot] = None
-            self._busy.discard(gfid)
+            self.busy.discard(gfid)
         healed = Healed(
             any(outcome.changed for outcome in outcomes),
             any(outcome.pending for outcome in outcomes),
-            any(outcome.plan.split_brain for outcome in outcomes),
+            any(outcome.plan.split_brain or outcome.conflict for outcome in outcomes),
         )
+        (self.conflicts.add if any(outcome.conflict for outcome in outcomes) else self.conflicts.discard)(gfid)
         if healed.changed:
             log.info("%s: healed %s", core.name, gfid_text(gfid))
         return healed

@@ -22,10 +22,11 @@ class Outcome(NamedTuple):
     plan: Plan
     changed: bool = False
     pending: bool = False  # something is left to do that could not be done now
+    conflict: bool = False  # a name is different files on different copies: split-brain of gfids
 
     @classmethod
-    def of(cls, plan: Plan, *, changed: bool = False, pending: bool = False) -> Outcome:
-        return cls(plan, changed, pending or plan.split_brain)
+    def of(cls, plan: Plan, *, changed: bool = False, pending: bool = False, conflict: bool = False) -> Outcome:
+        return cls(plan, changed, pending or conflict or plan.split_brain, conflict)
 
 
 def arbiter_of(core: Core) -> int:
