@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fusemux.graph.cluster.distribute.directory import Directory
 from fusemux.graph.cluster.distribute.metadata import Metadata
 from fusemux.graph.cluster.distribute.options import OPTIONS, RebalanceSettings
 from fusemux.graph.framework.translator import Event, Translator
@@ -71,6 +72,8 @@ class Distribute(Metadata):
             self.space.forget()
         if len(self._reported) == len(self.children):
             self._announce(event if changed else None)
+            if changed:
+                self._tell_stale()
 
     def _announce(self, event: Event | None) -> None:
         """Tell the parents whether this volume serves: first when every subvolume has reported, then when it changes."""
@@ -81,6 +84,12 @@ class Distribute(Metadata):
         elif event is not None and serving:
             came = event is Event.CHILD_UP
             Translator.notify(self, Event.SOME_DESCENDENT_UP if came else Event.SOME_DESCENDENT_DOWN, self)
+
+    def _tell_stale(self) -> None:
+        """Listings that were cached above lack what is back, or show what is away."""
+        for inode in list(self.table.active.values()):
+            if isinstance(inode.ctx[self.inode_slot], Directory):
+                Translator.notify(self, Event.UPCALL, self, inode)
 
     # -- what it says of itself ------------------------------------------------------------------------------
 

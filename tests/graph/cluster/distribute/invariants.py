@@ -19,7 +19,7 @@ def check_bricks(v: Volume, *, linktos: bool = True) -> None:
 
 
 def _check(v: Volume, path: str, linktos: bool) -> None:
-    bricks = range(len(v.bricks))
+    bricks = range(len(v.names))
     listed = [set(os.listdir(v.brick_path(place, path))) - {".glusterfs"} for place in bricks]
     layout = Layout(decode(place, v.xattr(place, path, LAYOUT)) for place in bricks)
     assert not anomalies(layout.extents).damaged, f"{path}: {layout}"

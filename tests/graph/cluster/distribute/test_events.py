@@ -23,9 +23,13 @@ class Listener:
 
     def __init__(self) -> None:
         self.heard: list[Event] = []
+        self.stale: list[object] = []
 
     def notify(self, event: Event, source: Translator | None = None, data: object = None) -> None:
-        self.heard.append(event)
+        if event is Event.UPCALL:
+            self.stale.append(data)
+        else:
+            self.heard.append(event)
 
     def take(self) -> list[Event]:
         heard, self.heard = self.heard, []
@@ -98,6 +102,22 @@ def test_later_changes_are_told_as_such_until_the_last_child_is_down() -> None:
                 await v.bricks[0].start()
                 assert listener.take() == [SOME_UP]
                 await v.create("file")
+
+    trio.run(main)
+
+
+def test_directories_that_are_known_above_are_told_stale_when_a_child_comes_or_goes() -> None:
+    async def main() -> None:
+        with brick_directories(2) as paths:
+            async with served(paths) as v:
+                directory = await v.mkdir("dir")
+                await v.create("file")
+                listener = listen(v)
+                await v.bricks[0].kill()
+                assert set(listener.stale) == {v.table.root, directory}
+                listener.stale.clear()
+                await v.bricks[0].start()
+                assert set(listener.stale) == {v.table.root, directory}
 
     trio.run(main)
 

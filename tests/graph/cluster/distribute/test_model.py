@@ -147,16 +147,20 @@ async def run(v: Volume, plain: Plain, operations: list[tuple[Any, ...]]) -> Non
 WAITING = "type debug/delay-gen\noption delay-percentage 100\noption delay-duration 0"
 
 
-@pytest.mark.parametrize(("bricks", "above"), [(2, ""), (4, ""), (3, WAITING)], ids=["two", "four", "waiting"])
-def test_a_volume_behaves_as_a_plain_directory_whatever_is_done(bricks: int, above: str) -> None:
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize(
+    ("bricks", "above", "replica"),
+    [(2, "", 1), (4, "", 1), (3, WAITING, 1), (4, "", 2)],
+    ids=["two", "four", "waiting", "replicated"],
+)
+def test_a_volume_behaves_as_a_plain_directory_whatever_is_done(bricks: int, above: str, replica: int) -> None:
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(OPERATIONS, min_size=5, max_size=40))
     def check(operations: list[tuple[Any, ...]]) -> None:
         async def main() -> None:
             root = tempfile.mkdtemp(dir=TEMPORARY)
             try:
                 with brick_directories(bricks) as paths:
-                    async with served(paths, above=above) as v:
+                    async with served(paths, above=above, replica=replica) as v:
                         await run(v, Plain(root), operations)
             finally:
                 shutil.rmtree(root)

@@ -68,11 +68,18 @@ class RefusedWith:
 
 
 class Volume:
-    """A graph over some bricks.  Paths are text, relative to the root."""
+    """A graph over some bricks, each child of distribute `replica` of them.  Paths are text, relative to the root."""
 
     def __init__(
-        self, process: Process, bricks: list[Brick], names: list[str], options: dict[str, str], above: str
+        self,
+        process: Process,
+        bricks: list[Brick],
+        names: list[str],
+        options: dict[str, str],
+        above: str,
+        replica: int = 1,
     ) -> None:
+        self.replica = replica
         self.process = process
         self.bricks = bricks
         self.names = names
@@ -82,12 +89,16 @@ class Volume:
         self.clock = 10**18
 
     def _graph(self, options: dict[str, str]) -> Graph:
-        lines = []
-        for name, brick in zip(self.names, self.bricks, strict=True):
-            leaf = f"{name}-leaf" if self.above else name
-            lines += [f"volume {leaf}", "type protocol/client", f"option remote-subvolume {brick.path}", "end-volume"]
-            if self.above:
-                lines += [f"volume {name}", self.above, f"subvolumes {leaf}", "end-volume"]
+        lines: list[str] = []
+        for place, name in enumerate(self.names):
+            bricks = self.bricks[place * self.replica : (place + 1) * self.replica]
+            wrapped = bool(self.above) or self.replica > 1
+            leaves = [f"{name}-leaf-{n}" for n in range(len(bricks))] if wrapped else [name]
+            for leaf, brick in zip(leaves, bricks, strict=True):
+                lines += [f"volume {leaf}", "type protocol/client", f"option remote-subvolume {brick.path}", "end-volume"]
+            if wrapped:
+                type_ = "type cluster/replicate" if self.replica > 1 else self.above
+                lines += [f"volume {name}", type_, f"subvolumes {' '.join(leaves)}", "end-volume"]
         lines += ["volume v-dht", "type cluster/distribute"]
         lines += [f"option {key} {volfile._quoted(value)}" for key, value in options.items()]
         lines += ["subvolumes " + " ".join(self.names), "end-volume"]
@@ -229,12 +240,13 @@ class Volume:
     # -- the bricks, as they are on the disk -----------------------------------------------------------------
 
     def brick_path(self, place: int, path: str) -> str:
-        return f"{self.bricks[place].path}/{path.strip('/')}"
+        """`path` on the first brick of child `place`."""
+        return f"{self.bricks[place * self.replica].path}/{path.strip('/')}"
 
     def where(self, path: str) -> dict[int, str]:
         """What lies at `path` on each brick that has something there: `dir`, `file`, or `->NAME` for a linkto file."""
         found: dict[int, str] = {}
-        for place in range(len(self.bricks)):
+        for place in range(len(self.names)):
             try:
                 st = os.lstat(self.brick_path(place, path))
             except FileNotFoundError:
@@ -260,13 +272,13 @@ class Volume:
 
     def shares(self, path: str) -> list[str | None]:
         """The layout xattr of a directory on each brick, in hex."""
-        raw = [self.xattr(place, path, LAYOUT) for place in range(len(self.bricks))]
+        raw = [self.xattr(place, path, LAYOUT) for place in range(len(self.names))]
         return [None if value is None else value.hex() for value in raw]
 
     def hashed(self, path: str, name: str) -> int:
         """The brick that `name` belongs to in directory `path`, from what the bricks say."""
         share = self.dht.opt.xattr_name
-        layout = Layout(decode(place, self.xattr(place, path, share)) for place in range(len(self.bricks)))
+        layout = Layout(decode(place, self.xattr(place, path, share)) for place in range(len(self.names)))
         return layout.find(self.dht.hash(os.fsencode(name)))
 
     def name_for(self, place: int, path: str = "/", start: str = "n") -> str:
@@ -280,8 +292,8 @@ def _brick_sections(path: str, volume_id: str, options: dict[str, str]) -> list[
 
 @asynccontextmanager
 async def served(
-    paths: Sequence[str], names: Sequence[str] | None = None, *, above: str = "", brick: dict[str, str] | None = None,
-    **options: str,
+    paths: Sequence[str], names: Sequence[str] | None = None, *, above: str = "", replica: int = 1,
+    brick: dict[str, str] | None = None, **options: str,
 ) -> AsyncIterator[Volume]:  # fmt: skip
     """Serve a volume on `paths`; `options` are distribute's, `brick` storage/posix's, `above` a layer over each brick."""
     volume_id = str(uuid.UUID(int=7))
@@ -291,7 +303,8 @@ async def served(
             prepare.prepare(path, volume_id)
             bricks.append(await Brick.attach(process, _brick_sections(path, volume_id, brick or {})))
         wanted = {key.replace("_", "-"): value for key, value in options.items()}
-        volume = Volume(process, bricks, list(names or [f"v-client-{n}" for n in range(len(paths))]), wanted, above)
+        children = list(names or [f"v-client-{n}" for n in range(len(paths) // replica)])
+        volume = Volume(process, bricks, children, wanted, above, replica)
         await volume.graph.start()
         await volume.lookup("/")  # as a mount does; a new root gets its layout by this
         try:
