@@ -45,9 +45,9 @@ def provision(path: str, size_bytes: int = 0) -> None:
     if exists(path):
         raise FusemuxError(f"there is a ramdisk at {path} already; remove it first")
     try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o755, exist_ok=True)
+        _make_folders(os.path.dirname(os.path.abspath(path)))
         if can_mount():
-            os.makedirs(path, mode=0o755, exist_ok=True)
+            _make_folders(path)
             _mount(path, size_bytes or DEFAULT_BYTES)
         else:
             os.makedirs(_folder(path), mode=0o700)
@@ -71,6 +71,13 @@ def remove(path: str) -> None:
         os.rmdir(path)
     except OSError:
         pass  # not empty, or not ours: then it stays
+
+
+def _make_folders(path: str) -> None:
+    """`path` and what is missing above it, writable for nobody else whatever the umask."""
+    if not os.path.isdir(path):
+        _make_folders(os.path.dirname(path))
+        os.mkdir(path, 0o755)
 
 
 def _mount(path: str, size_bytes: int) -> None:

@@ -103,6 +103,7 @@ class Server:
         record = ServerRecord()
         try:
             self._write(record)
+            os.umask(0)  # modes are what the callers of the volumes say; storage/posix then need not set them twice
             level = journal.LEVELS[self.opt.log_level]
             async with Process(
                 strict=self.opt.strict or None, pool_threads=self.opt.pool_threads, log_level=level

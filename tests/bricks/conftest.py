@@ -17,10 +17,7 @@ from tests.bricks.serving import Place
 def ram() -> Iterator[Path]:
     """A folder in memory."""
     folder = tempfile.mkdtemp(prefix="fusemux-test-", dir="/dev/shm")
-    before = os.umask(0)
-    os.umask(before)
     yield Path(folder)
-    os.umask(before)  # serving a brick clears it
     shutil.rmtree(folder)
 
 

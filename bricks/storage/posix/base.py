@@ -90,6 +90,7 @@ class StoreBase:
         self.ctime = True
         self.gfid2path = True
         self.mapped = False  # see mapped.py
+        self.umask = 0o077  # of the process; unless it is 0, modes are set again after a create
         self.counts_xattrs = threads  # a disk may need blocks for them, memory does not
         self.gl = -1  # .glusterfs
         self.shares = 1  # bricks of this volume on the same backing file system

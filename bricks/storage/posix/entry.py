@@ -40,6 +40,8 @@ class EntryFops(LookupFops):
         mode = self.permissions(directory, mode, frame, self.file_bits)
         new = os.open(name, _CREATE, mode, dir_fd=directory.fd)
         try:
+            if self.umask:
+                self.unmask(new, directory, mode)
             times = self._born(frame, directory, name, new, gfid, xdata)
             iatt = self._newborn(frame, directory, new, mode, gfid, times)
         except BaseException:
@@ -65,6 +67,11 @@ class EntryFops(LookupFops):
             self.learn(directory)
         keep, force = bits
         return (mode if directory.acl else mode & ~frame.umask) & keep | force
+
+    def unmask(self, where: int | str, directory: DirHandle, mode: int) -> None:
+        """Give a new object the permissions that the process's own umask has withheld."""
+        if self.umask and not directory.acl:
+            os.chmod(where, mode & 0o7777)
 
     def _born(
         self, frame: Frame, directory: DirHandle, name: bytes, new: int, gfid: bytes, xdata: Xdata
@@ -147,8 +154,10 @@ class EntryFops(LookupFops):
         if stat.S_IFMT(mode) in (stat.S_IFREG, 0):
             if os.path.lexists(self.handle_path(gfid)):
                 return self._another_name(frame, directory, name, gfid)
-            new = os.open(name, _CREATE, self.permissions(directory, mode, frame, self.file_bits), dir_fd=directory.fd)
+            mode = self.permissions(directory, mode & 0o7777, frame, self.file_bits)
+            new = os.open(name, _CREATE, mode, dir_fd=directory.fd)
             try:
+                self.unmask(new, directory, mode)
                 times = self._born(frame, directory, name, new, gfid, xdata)
                 st = self.stat_of(new)
             except BaseException:
@@ -171,6 +180,7 @@ class EntryFops(LookupFops):
 
     def make_node(self, directory: DirHandle, name: bytes, mode: int, rdev: int) -> None:
         os.mknod(name, mode, rdev, dir_fd=directory.fd)
+        self.unmask(self.path_at(directory, name), directory, mode)
 
     def make_symlink(self, directory: DirHandle, name: bytes, text: bytes) -> None:
         os.symlink(text, name, dir_fd=directory.fd)
@@ -199,12 +209,12 @@ class EntryFops(LookupFops):
     def mkdir(self, frame: Frame, parent: Inode, name: bytes, mode: int, gfid: bytes, xdata: Xdata = None) -> Iatt:
         directory = self.parent(parent, name)
         self.spend(frame, _BLOCK)
-        os.mkdir(name, self.permissions(directory, mode, frame, self.dir_bits), dir_fd=directory.fd)
+        mode = self.permissions(directory, mode & 0o1777, frame, self.dir_bits)
+        os.mkdir(name, mode, dir_fd=directory.fd)
         new = -1
         try:
             new = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
-            if self.dir_bits[1] & 0o6000:
-                os.fchmod(new, os.fstat(new).st_mode | self.dir_bits[1] & 0o6000)  # mkdir(2) ignores these
+            self.unmask(new, directory, mode if directory.group is None else mode | 0o2000)
             if frame.uid != self.uid or frame.gid != self.gid or self.mapped:
                 self.own(new, frame, directory)
             os.setxattr(new, self.GFID, gfid)
@@ -274,9 +284,10 @@ class EntryFops(LookupFops):
         """A file without a name is kept like one whose last name was removed while it was open."""
         directory = self.dir(parent.gfid)
         self.spend(frame, _BLOCK)
-        new = os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, self.permissions(directory, mode, frame, self.file_bits),
-                      dir_fd=directory.fd)  # fmt: skip
+        mode = self.permissions(directory, mode, frame, self.file_bits)
+        new = os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode, dir_fd=directory.fd)
         try:
+            self.unmask(new, directory, mode)
             if frame.uid != self.uid or frame.gid != self.gid or self.mapped:
                 self.own(new, frame, directory)
             os.setxattr(new, self.GFID, gfid)

@@ -203,6 +203,7 @@ class MappedStore(Store):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(name, flags, stat.S_IMODE(mode), dir_fd=directory.fd)
         try:
+            self.unmask(fd, directory, mode)
             os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) | 0o600)
             os.write(fd, text)
             os.setxattr(fd, _STAT, _FORMAT.pack(mode, self.uid, self.gid, rdev))

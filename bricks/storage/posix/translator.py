@@ -61,9 +61,10 @@ class Posix(Translator):
             self.opt.io_mode == "auto" and layout.file_system_of(path) not in _RAM
         )
         layout.lay_out(path, mapped=mapped)
-        os.umask(0)  # modes come from the callers, whose umask is applied unless a default ACL stands in for it
         cls = store_class(threads=self.pooled, mapped=mapped)
         store = cls(path, dir_handles(self.process), fd_slot=self.fd_slot, threads=self.pooled)
+        store.umask = os.umask(0)
+        os.umask(store.umask)  # a process that only serves has set it to 0; any other keeps its own
         store.begin()
         self.store = store
         store.purge_unlinked()

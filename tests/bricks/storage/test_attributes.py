@@ -149,6 +149,31 @@ def test_the_umask_applies_unless_the_directory_has_a_default_acl(brick: Place) 
     run(brick, scenario)
 
 
+@pytest.mark.parametrize("own", [0, 0o022, 0o777])
+def test_the_umask_of_the_serving_process_does_not_matter(brick: Place, own: int) -> None:
+    async def scenario(volume: Volume) -> None:
+        shared = await volume.mkdir(b"shared", mode=0o777)
+        await volume.top.setattr(volume.frame(), shared, SetAttr(mode=0o2777), None)
+        for parent, bit in ((volume.root, 0), (shared, 0o2000)):
+            _, fd, iatt = await volume.create(b"f", parent, 0o666)
+            await volume.top.release(volume.frame(), fd, None)
+            assert iatt == await volume.lookup(b"f", parent)
+            assert iatt.mode & 0o7777 == 0o666
+            await volume.mkdir(b"d", parent, 0o1777)
+            assert (await volume.lookup(b"d", parent)).mode & 0o7777 == 0o1777 | bit
+            await volume.mknod(b"p", stat.S_IFIFO | 0o622, 0, parent)
+            assert (await volume.lookup(b"p", parent)).mode & 0o7777 == 0o622
+            await volume.mknod(b"r", stat.S_IFREG | 0o626, 0, parent)
+            assert (await volume.lookup(b"r", parent)).mode & 0o7777 == 0o626
+
+    before = os.umask(own)
+    try:
+        run(brick, scenario)
+        assert os.umask(own) == own
+    finally:
+        os.umask(before)
+
+
 def test_an_access_acl_and_the_mode_follow_each_other(brick: Place) -> None:
     async def scenario(volume: Volume) -> None:
         inode, name = await volume.file(b"f"), b"system.posix_acl_access"
