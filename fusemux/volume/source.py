@@ -113,7 +113,7 @@ def cut(sections: Sequence[Section], path: str, top: str | None = None) -> Volfi
             parents.setdefault(name, []).append(section)
     stored = {s.name: _chain(s, parents) for s in sections if s.type == "storage/posix"}
     client = _client_sections(sections, stored)
-    found = [_brick(client[-1].name, section, stored, path) for section in client if section.type == "protocol/client"]
+    found = [_brick(section, client, stored, path) for section in client if section.type == "protocol/client"]
     if not found:
         raise FusemuxError(f"{path}: no brick in it; a graph needs protocol/client or storage/posix at its bottom")
     bricks, graphs = zip(*found, strict=True)
@@ -166,9 +166,10 @@ def _client_sections(sections: Sequence[Section], stored: Mapping[str, list[Sect
 
 
 def _brick(
-    volume: str, leaf: Section, stored: Mapping[str, list[Section]], source: str
+    leaf: Section, client: Sequence[Section], stored: Mapping[str, list[Section]], source: str
 ) -> tuple[BrickSpec, tuple[Section, ...]]:
     """The brick that `leaf` leads to, and its graph."""
+    volume = client[-1].name
     where = f"{source}, line {leaf.line}: {leaf.name!r}"
     path = leaf.options.get("remote-subvolume", "")
     host = leaf.options.get("remote-host", "localhost")
@@ -180,9 +181,33 @@ def _brick(
         raise FusemuxError(f"{where} is on {host!r}; only bricks of this machine (localhost) can be mounted")
     brick = BrickSpec(path)
     chain = next((chain for chain in stored.values() if chain[-1].name == leaf.name), None)
-    if chain is not None:
-        return brick, tuple(chain)
-    alone = Volume(volume, (brick,), id=uuid5(_NAMESPACE, volume))
-    graph = generate.brick_graph(alone, 0)
-    del graph[0].options["volume-id"]  # a client's volfile does not tell it: the brick's own is taken
-    return brick, tuple(graph)
+    return brick, tuple(_generated(volume, leaf, client) if chain is None else chain)
+
+
+def _volume_id(section: Section) -> UUID | None:
+    text = section.options.get("volume-id")
+    try:
+        return None if text is None else UUID(text)
+    except ValueError:
+        raise FusemuxError(f"line {section.line}: {section.name!r}: option volume-id {text!r} is no UUID") from None
+
+
+def _generated(volume: str, leaf: Section, client: Sequence[Section]) -> list[Section]:
+    """The graph of a brick of which only the client's side is known: as the translator above the leaf wants it."""
+    leaves = {section.name: section for section in client if section.type == "protocol/client"}
+    parent = next((section for section in client if leaf.name in section.subvolumes), leaf)
+    names = [name for name in parent.subvolumes if name in leaves] or [leaf.name]
+    bricks = tuple(BrickSpec(leaves[name].options.get("remote-subvolume", "")) for name in names)
+    kind = registry.ALIASES.get(parent.type, parent.type)
+    shape = Volume(
+        volume,
+        bricks,
+        replica=len(bricks) if kind == "cluster/replicate" else 1,
+        arbiter=1 if kind == "cluster/replicate" and parent.options.get("arbiter-count") == "1" else 0,
+        disperse=len(bricks) if kind == "cluster/disperse" else 0,
+        id=_volume_id(parent) or uuid5(_NAMESPACE, volume),
+    )
+    graph = generate.brick_graph(shape, names.index(leaf.name))
+    if "volume-id" not in parent.options:
+        del graph[0].options["volume-id"]  # the volfile does not tell it: the brick's own is taken
+    return graph
