@@ -61,7 +61,8 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
         self.options = options
         self.on_invalidate: Callable[[int], None] | None = None  # a node's attributes and contents are stale
         self.on_invalidate_entry: Callable[[int, bytes], None] | None = None  # a name (parent, name) is stale
-        self.nodes.on_excess = self._drop
+        self.on_excess: Callable[[list[int]], None] | None = None  # nodes that need not be known any more
+        self.nodes.on_excess = self._excess
         self._ear = _Ear("fuse", {}, graph.process)
         self._ear.hear = self._stale
         graph.top.translator.parents.append(self._ear)
@@ -105,6 +106,21 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
         if self.on_invalidate_entry is not None:
             for parent, name in places:
                 self.on_invalidate_entry(parent, name)
+
+    def _excess(self, nodes: list[int]) -> None:
+        """The kernel knows more than it should: these nodes it has known longest."""
+        if self.on_excess is not None:
+            self.on_excess(nodes)
+        else:
+            self._drop(self.places_of_files(nodes))
+
+    def places_of_files(self, nodes: list[int]) -> list[Place]:
+        """Names by which a kernel that cannot drop nodes can be made to.
+
+        Not of directories: invalidating the name of one tears down what is mounted below it.
+        """
+        places = self.nodes.places
+        return [places[node] for node in nodes if node in places and not stat.S_ISDIR(self.known[node].type)]
 
 
 class _Ear(Translator):

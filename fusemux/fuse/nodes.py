@@ -7,13 +7,11 @@ counter stands in.
 The kernel's requests to remove or rename name a parent and a name, the graph wants the inode: `child` answers
 from what lookups and creations have told.  A node keeps one name, its last; others (hard links) are looked up anew.
 Everything here is bounded by what the kernel refers to, and that by `limit`: beyond it the kernel is asked (`on_excess`) to drop
-the files it has known longest.  Directories are left to the kernel's own memory pressure: dropping one would tear
-down what is mounted below it.
+what it has known longest.
 """
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable
 from itertools import count
 
@@ -40,12 +38,12 @@ class NodeTable:
         self.names: dict[Place, Inode] = {}
         self.places: dict[int, Place] = {}
         self.removed: dict[int, Iatt] = {}  # directories that are gone but still referred to, as they were last
-        self.on_excess: Callable[[list[Place]], None] | None = None
+        self.on_excess: Callable[[list[int]], None] | None = None
         self._unlinked: set[Inode] = set()
         self._linked: set[Inode] = set()  # of those that the kernel knows: seen with more than one name
         self._aliases: dict[bytes, int] = {}
         self._numbers = count(2)
-        self._shed_at = self.limit
+        self._patience = 0  # references to come before the kernel is asked again
 
     # -- what the kernel learns ------------------------------------------------------------------------------
 
@@ -57,6 +55,10 @@ class NodeTable:
         if known is not inode:
             nodeid = self._add(inode, known)
         inode.nlookup += 1
+        if len(self.known) > self.limit:
+            self._patience -= 1
+            if self._patience <= 0:
+                self._shed()
         if iatt.nlink > 1 and iatt.mode & _IFMT != _IFDIR:
             self._linked.add(inode)
         if parent:
@@ -76,8 +78,6 @@ class NodeTable:
             nodeid = next(number for number in self._numbers if number not in self.known)
             self._aliases[inode.gfid] = nodeid
         self.known[nodeid] = inode
-        if len(self.known) > self._shed_at:
-            self._shed()
         return nodeid
 
     def id_of(self, inode: Inode) -> int:
@@ -106,8 +106,6 @@ class NodeTable:
             self._aliases.pop(inode.gfid, None)
         if self.removed:
             self.removed.pop(nodeid, None)
-        if self._shed_at != self.limit and len(self.known) < self.limit:
-            self._shed_at = self.limit
         if self._linked:
             self._linked.discard(inode)
         self.itable.settle(inode)
@@ -182,16 +180,19 @@ class NodeTable:
     # -- the limit -------------------------------------------------------------------------------------------
 
     def _shed(self) -> None:
-        """Ask the kernel to drop files it has known long; those it cannot drop count as young again."""
-        wanted = min(_SHED, self.limit)
+        """Ask the kernel to drop what it has known long; those it cannot drop count as young again.
+
+        What it drops it tells later.  Until then it may look up the same again, so what counts are references, not nodes.
+        """
+        wanted = min(_SHED, len(self.known) - self.limit + self.limit // 8 + 1)
+        self._patience = wanted // 2
         oldest = []
         for nodeid, inode in self.known.items():
-            if not stat.S_ISDIR(inode.type) and not inode.nopen and nodeid in self.places:
+            if not inode.nopen and nodeid != ROOT_ID:
                 oldest.append(nodeid)
                 if len(oldest) == wanted:
                     break
         for nodeid in oldest:
             self.known[nodeid] = self.known.pop(nodeid)
-        self._shed_at = len(self.known) + wanted // 2
         if self.on_excess is not None and oldest:
-            self.on_excess([self.places[nodeid] for nodeid in oldest])
+            self.on_excess(oldest)

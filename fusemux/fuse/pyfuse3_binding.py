@@ -14,7 +14,6 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -24,7 +23,7 @@ import trio
 
 from fusemux.fuse import binds
 from fusemux.fuse.binding import MountOptions, MountPoint
-from fusemux.fuse.kernel import mounting, tuning
+from fusemux.fuse.kernel import mounting, replies, tuning
 from fusemux.fuse.pyfuse3_loop import ReaderLoop
 from fusemux.fuse.pyfuse3_operations import Pyfuse3Operations
 from fusemux.fuse.pyfuse3_volume import Pyfuse3Volume
@@ -38,7 +37,6 @@ log = logging.getLogger("fusemux.fuse")
 _TASKS_MAX = 64  # requests that may wait at one time; each keeps a buffer of the largest request
 _READY_TIMEOUT_S = 20
 _STOP_TIMEOUT_S = 10
-_NOTICES_MAX = 16384
 _NOTICES_AT_ONCE = 256
 _REQUEST_MAX = 1 << 20  # of libfuse
 _SESSION_WIDE = ("allow_other", "default_permissions", "writeback_cache", "posix_acl", "max_read", "subtype")
@@ -57,9 +55,14 @@ class Pyfuse3Binding:
         self._initialised = trio.Event()
         self._ended = trio.Event()
         self._ended.set()
-        self._notices: deque[tuple[int, bytes | None]] = deque(maxlen=_NOTICES_MAX)
+        self._notices: dict[
+            tuple[int, bytes | None], None
+        ] = {}  # in order, each once: bounded by what the kernel knows
+        self._surplus: list[int] = []
         self._notice = trio.Event()
         self._notifying = False
+        self._prunes = True  # whether the kernel drops nodes when asked; found out by asking
+        self._fd = -1  # the session's
 
     # -- the protocol of bindings ------------------------------------------------------------------------------
 
@@ -144,10 +147,12 @@ class Pyfuse3Binding:
         for volume in volumes:
             volume.bridge.on_invalidate = partial(self._stale, volume)
             volume.bridge.on_invalidate_entry = partial(self._stale, volume)
+            volume.bridge.on_excess = partial(self._excess, volume)
         loop = ReaderLoop()
         operations = Pyfuse3Operations(self.routes, loop, self._initialised.set, mounts[0].options)
         setattr(pyfuse3, "trio", loop)  # noqa: B010 (a global that its stubs do not name)
         pyfuse3.init(operations, f"/dev/fd/{fd}", set())
+        self._fd = fd
         self._ended = trio.Event()
         trio.lowlevel.spawn_system_task(self._run, name="fusemux pyfuse3 session")
         with trio.move_on_after(_READY_TIMEOUT_S):
@@ -228,22 +233,35 @@ class Pyfuse3Binding:
 
     def _stale(self, volume: Pyfuse3Volume, nodeid: int, name: bytes | None = None) -> None:
         """The kernel shall drop a node's attributes and contents, or a name in it."""
-        self._notices.append((self.routes.show(volume, nodeid), name))
+        self._notices[self.routes.show(volume, nodeid), name] = None
         self._notice.set()
 
+    def _excess(self, volume: Pyfuse3Volume, nodes: list[int]) -> None:
+        """The kernel shall drop nodes if nobody uses them."""
+        if self._prunes:
+            self._surplus += [self.routes.show(volume, nodeid) for nodeid in nodes]
+            self._notice.set()
+        else:
+            for place in volume.bridge.places_of_files(nodes):
+                self._stale(volume, *place)
+
     async def _notify_kernel(self) -> None:
-        """Notices can wait for locks that are held by requests which wait for us: a thread sends them."""
+        """Notices can wait for locks and pages that are held by requests which wait for us: a thread sends them."""
         while True:
             await self._notice.wait()
             self._notice = trio.Event()
-            while self._notices:
-                batch = [self._notices.popleft() for _ in range(min(len(self._notices), _NOTICES_AT_ONCE))]
+            pending, self._notices = list(self._notices), {}
+            surplus, self._surplus = self._surplus, []
+            for start in range(0, max(len(pending), len(surplus)), _NOTICES_AT_ONCE):
                 self._notifying = True
-                await trio.to_thread.run_sync(self._send, batch, abandon_on_cancel=True)
+                batch = slice(start, start + _NOTICES_AT_ONCE)
+                await trio.to_thread.run_sync(self._send, pending[batch], surplus[batch], abandon_on_cancel=True)
 
-    def _send(self, batch: Sequence[tuple[int, bytes | None]]) -> None:
+    def _send(self, stale: Sequence[tuple[int, bytes | None]], surplus: Sequence[int]) -> None:
         try:
-            for shown, name in batch:
+            if surplus and self._prunes:
+                self._prune(surplus)
+            for shown, name in stale:
                 try:
                     if name is None:
                         pyfuse3.invalidate_inode(shown)
@@ -253,6 +271,13 @@ class Pyfuse3Binding:
                     log.debug("the kernel has no use for a notice: %s", error)
         finally:
             self._notifying = False
+
+    def _prune(self, surplus: Sequence[int]) -> None:
+        try:
+            os.write(self._fd, replies.prune(surplus))
+        except OSError as error:
+            log.debug("the kernel does not drop nodes when asked (Linux 6.18 does): %s", error)
+            self._prunes = False
 
 
 def _agreed(mounts: Sequence[MountPoint]) -> MountOptions:

@@ -10,13 +10,11 @@ from tests.fusemux.fuse.test_names import ROOT, F, Play, make
 
 def test_nodes_stay_near_the_limit_when_the_kernel_drops_what_it_is_asked_to(play: Play) -> None:
     async def scene(bridge: Bridge, memory: Memory) -> None:
-        def drop(parent: int, name: bytes) -> None:
-            inode = bridge.nodes.child(parent, name)
-            assert inode is not None
-            dropped.append((inode.ino, inode.nlookup))
+        def drop(nodes: list[int]) -> None:
+            dropped.extend((nodeid, bridge.known[nodeid].nlookup) for nodeid in nodes)
 
         dropped: list[tuple[int, int]] = []
-        bridge.on_invalidate_entry = drop
+        bridge.on_excess = drop
         most = 0
         for round_ in range(3):
             for number in range(300):
@@ -28,33 +26,59 @@ def test_nodes_stay_near_the_limit_when_the_kernel_drops_what_it_is_asked_to(pla
                     bridge.forget(nodeid, nlookup)
                 dropped.clear()
                 most = max(most, bridge.statistics().nodes)
-        assert 60 < most <= 70
+        assert 60 < most <= 72
 
     play(scene, lru_limit=64)
 
 
-def test_a_kernel_that_cannot_drop_anything_is_not_asked_all_the_time(play: Play) -> None:
+def test_a_kernel_that_cannot_drop_anything_is_asked_for_everything_but_not_all_the_time(play: Play) -> None:
     async def scene(bridge: Bridge, memory: Memory) -> None:
-        asked: list[bytes] = []
-        bridge.on_invalidate_entry = lambda parent, name: asked.append(name)
+        asked: list[list[int]] = []
+        bridge.on_excess = asked.append
         for number in range(640):
             await make(bridge, b"%d" % number)
-        assert 640 <= len(asked) <= 2 * 640
-        assert len(set(asked[:64])) == 64
+        assert len(asked) < 30
+        assert len({nodeid for nodes in asked for nodeid in nodes}) > 500
 
     play(scene, lru_limit=64)
 
 
-def test_directories_and_open_files_are_not_asked_for(play: Play) -> None:
+def test_references_to_what_is_known_count_too(play: Play) -> None:
     async def scene(bridge: Bridge, memory: Memory) -> None:
-        asked: list[bytes] = []
-        bridge.on_invalidate_entry = lambda parent, name: asked.append(name)
-        await bridge.create(F, ROOT, b"open", 2, 0o644)
-        await bridge.mkdir(F, ROOT, b"directory", 0o755)
+        asked: list[int] = []
+        for number in range(100):
+            await make(bridge, b"%d" % number)
+        bridge.on_excess = asked.extend
+        for _ in range(100):
+            await bridge.lookup(F, ROOT, b"0")
+        assert asked
+
+    play(scene, lru_limit=50)
+
+
+def test_the_root_and_open_files_are_not_asked_for(play: Play) -> None:
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        asked: list[int] = []
+        bridge.on_excess = asked.extend
+        nodeid, _, fh = await bridge.create(F, ROOT, b"open", 2, 0o644)
         for number in range(20):
             await make(bridge, b"%d" % number)
         assert asked
-        assert not {b"open", b"directory"} & set(asked)
+        assert not {ROOT, nodeid} & set(asked)
+        await bridge.release(F, fh)
+
+    play(scene, lru_limit=8)
+
+
+def test_where_nodes_cannot_be_dropped_names_of_files_are(play: Play) -> None:
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        asked: list[tuple[int, bytes]] = []
+        bridge.on_invalidate_entry = lambda parent, name: asked.append((parent, name))
+        await bridge.mkdir(F, ROOT, b"directory", 0o755)
+        for number in range(20):
+            await make(bridge, b"%d" % number)
+        assert (ROOT, b"0") in asked
+        assert (ROOT, b"directory") not in asked
 
     play(scene, lru_limit=8)
 
