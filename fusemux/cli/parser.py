@@ -12,7 +12,7 @@ from fusemux.graph.framework.options import nearest
 
 __all__ = ["COMMANDS", "UsageError", "parse"]
 
-COMMANDS = ("volume", "mount", "umount", "status", "serve", "try", "install-helper", "bench")
+COMMANDS = ("volume", "mount", "umount", "status", "serve", "try", "fault", "brick", "install-helper", "bench")
 # Words that people who know gluster will try.
 _OTHER_WORDS = {
     "start": "volumes need no start: `fusemux mount VOLUME DIR` serves and mounts",
@@ -49,6 +49,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _volume(_add(commands, "volume", "define volumes and set their options"))
     _mounts(commands)
     _others(commands)
+    _faults(_add(commands, "fault", "break fops of a volume that is served"))
+    _bricks(_add(commands, "brick", "kill, start, freeze, fill or corrupt one brick of a volume that is served"))
     found = parser.parse_args(argv)
     if not found.version and not hasattr(found, "run"):
         raise UsageError(f"which command? known are {', '.join(COMMANDS)}; `fusemux --help` says more")
@@ -77,6 +79,16 @@ words, in GlusterFS's order:
 a BRICK is localhost:/path, a directory, or ramdisk[:SIZE]
 """
 
+_HEAL = """\
+words, in GlusterFS's order:
+  (none)                               heal what is listed as pending
+  full                                 look at everything
+  info [summary | split-brain]         list what is pending
+  split-brain bigger-file PATH         settle a split-brain
+  split-brain latest-mtime PATH
+  split-brain source-brick BRICK [PATH]
+"""
+
 
 def _volume(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="volume_command", metavar="COMMAND", title="commands", required=True)
@@ -103,6 +115,11 @@ def _volume(parser: argparse.ArgumentParser) -> None:
     reset.add_argument("force", nargs="?", choices=["force"], help="accepted, as GlusterFS does")
     help_ = _add(commands, "help", "explain an option, or list all", "options:help_")
     help_.add_argument("key", metavar="OPTION", nargs="?")
+    heal = _add(commands, "heal", "heal the copies of a replicated volume, and see what there is to heal", "heal:heal",
+                epilog=_HEAL, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    heal.add_argument("name", metavar="VOLUME")
+    heal.add_argument("words", metavar="WORD", nargs="*")
+    heal.add_argument("--explain", metavar="PATH", help="what each copy says of PATH (or gfid:...), and what follows")
 
 
 def _mounts(commands: Any) -> None:
@@ -146,3 +163,41 @@ def _others(commands: Any) -> None:
     install.add_argument("--target", metavar="FILE", help="what to link to (default: the installed mount.fusemux)")
     install.add_argument("--force", action="store_true", help="replace what is there")
     _add(commands, "bench", "measure; `fusemux bench --help` lists the benchmarks", add_help=False)
+
+
+def _faults(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="fault_command", metavar="COMMAND", title="commands", required=True)
+    add = _add(commands, "add", "set a fault; it is counted when it fires", "faults:add")
+    add.add_argument("name", metavar="VOLUME")
+    add.add_argument("action", metavar="ACTION", help="error, full, delay, freeze, short, corrupt or torn")
+    add.add_argument("--at", metavar="PLACE", default="mount", help="mount, a brick's number or path, or ABOVE:BELOW")
+    add.add_argument("--fop", metavar="FOP", action="append", help="only these, such as writev or fsync")
+    add.add_argument("--path", metavar="GLOB", help="only files whose path (without a slash: whose name) matches")
+    add.add_argument("--errno", metavar="NAME", help="for error: what to answer (default EIO)")
+    add.add_argument("--delay", metavar="TIME", help="for delay: how long, such as 0.2s")
+    add.add_argument("--nth", metavar="N", type=int, help="only the n-th that matches, from 1")
+    add.add_argument("--times", metavar="N", type=int, help="at most so often")
+    add.add_argument("--rate", metavar="SHARE", type=float, help="this share of what matches, at random")
+    add.add_argument("--seed", metavar="N", type=int, help="for --rate: makes the run replay")
+    _add(commands, "list", "show the faults and how often they fired", "faults:list_faults").add_argument(
+        "name", metavar="VOLUME"
+    )
+    clear = _add(commands, "clear", "take one fault, or all, away", "faults:clear")
+    clear.add_argument("name", metavar="VOLUME")
+    clear.add_argument("id", metavar="ID", type=int, nargs="?")
+
+
+def _bricks(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="brick_command", metavar="COMMAND", title="commands", required=True)
+    for name, help in (
+        ("kill", "take a brick down, as SIGKILL would"),
+        ("start", "bring a brick back, thaw it, empty it"),
+        ("freeze", "let every fop on a brick wait"),
+        ("fill", "refuse with ENOSPC whatever needs space on a brick"),
+        ("corrupt", "flip a bit of a file on a brick"),
+    ):
+        command = _add(commands, name, help, "faults:brick")
+        command.add_argument("name", metavar="VOLUME")
+        command.add_argument("brick", metavar="BRICK", help="its number, from 0, or its path")
+        if name == "corrupt":
+            command.add_argument("path", metavar="PATH", help="the file, from the root of the volume")

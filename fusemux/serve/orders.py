@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from fusemux.graph.framework.errors import FusemuxError
 from fusemux.mount.errors import Exit, MountError
 from fusemux.serve import journal, statedump
+from fusemux.serve.faults import Faults
+from fusemux.serve.healing import Healing
 
 if TYPE_CHECKING:
     from fusemux.serve.server import Served, Server
@@ -29,6 +31,8 @@ class Orders:
             "unmount": self.unmount,
             "stop": self.stop,
             "log-level": self.log_level,
+            **Healing(self.server).handlers(),
+            **Faults(self.server).handlers(),
         }
 
     async def status(self) -> dict[str, Any]:

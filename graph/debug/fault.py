@@ -13,6 +13,7 @@ The actions:
     short    a read answers, a write stores and reports, only the first half
     corrupt  one bit in the middle of what is read, or written, is flipped
     torn     the first half is written, then EIO: what a power cut in the middle of a write leaves
+    freeze   wait until the fault is lifted
 
 Paths are those of the volume ("/dir/file"), matched as in fnmatch(3) without FNM_PATHNAME, or by the last name when the
 pattern has no slash.  They are asked of the bricks (`glusterfs.ancestry.path`) only while a fault with a pattern is placed.
@@ -43,7 +44,7 @@ __all__ = ["ACTIONS", "NEEDS_SPACE", "Fault", "lift", "place"]
 
 log = logging.getLogger("fusemux.fault")
 
-ACTIONS = ("error", "delay", "short", "corrupt", "torn")
+ACTIONS = ("error", "delay", "short", "corrupt", "torn", "freeze")
 NEEDS_SPACE = frozenset(
     {"create", "tmpfile", "mknod", "mkdir", "symlink", "link", "writev", "truncate", "fallocate", "setxattr"}
 )
@@ -68,6 +69,7 @@ class Fault:
     matched: int = 0
     fired: int = 0
     _random: random.Random = field(init=False, repr=False)
+    thawed: trio.Event = field(init=False, repr=False, default_factory=trio.Event)  # set when it is lifted
     _changed: trio.Event = field(init=False, repr=False, default_factory=trio.Event)
 
     def __post_init__(self) -> None:
@@ -119,6 +121,7 @@ def place(edge: Edge, fault: Fault) -> None:
     if not isinstance(weaver, _Weaver):
         weaver = edge.weaver = _Weaver(edge)
     weaver.faults.append(fault)
+    fault.thawed = trio.Event()
     edge.rebind()
 
 
@@ -128,6 +131,7 @@ def lift(edge: Edge, fault: Fault) -> None:
     if not isinstance(weaver, _Weaver):
         raise ValueError("no fault is placed here")
     weaver.faults.remove(fault)
+    fault.thawed.set()
     if not weaver.faults:
         edge.weaver = None
     edge.rebind()
@@ -143,7 +147,7 @@ class _Weaver:
 
     @property
     def suspends(self) -> bool:
-        return any(fault.action == "delay" for fault in self.faults)
+        return any(fault.action in ("delay", "freeze") for fault in self.faults)
 
     def weave(self, fop: Fop, method: Method) -> Method:
         faults = [fault for fault in self.faults if not fault.fops or fop.name in fault.fops]
@@ -207,6 +211,10 @@ def _afflicted(fault: Fault, fop: Fop, call: Method) -> Callable[..., Awaitable[
         await trio.sleep(fault.delay_s)
         return await call(*args)
 
+    async def freeze(*args: Any) -> Any:
+        await fault.thawed.wait()
+        return await call(*args)
+
     async def short(*args: Any) -> Any:
         if fop.name == "writev":
             return await call(*_with_data(args, args[2][: math.ceil(len(args[2]) / 2)]))
@@ -222,7 +230,8 @@ def _afflicted(fault: Fault, fop: Fop, call: Method) -> Callable[..., Awaitable[
         await call(*_with_data(args, args[2][: len(args[2]) // 2]))
         raise FopError(errno.EIO, "injected: torn write")
 
-    return {"error": error, "delay": delay, "short": short, "corrupt": corrupt, "torn": torn}[fault.action]
+    actions = {"error": error, "delay": delay, "short": short, "corrupt": corrupt, "torn": torn, "freeze": freeze}
+    return actions[fault.action]
 
 
 def _with_data(args: Sequence[Any], data: Any) -> tuple[Any, ...]:

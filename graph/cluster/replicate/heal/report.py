@@ -16,7 +16,7 @@ from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.types import ROOT_GFID, Iatt, gfid_text
 
-__all__ = ["explain", "info", "path_of"]
+__all__ = ["explain", "in_split_brain", "info", "path_of"]
 
 
 async def path_of(healer: Healer, gfid: bytes) -> str | None:
@@ -49,13 +49,14 @@ async def info(healer: Healer) -> list[dict[str, Any]]:
 
 
 async def _entry(healer: Healer, gfid: bytes) -> dict[str, Any]:
-    split = await _split_brain(healer, gfid)
+    split = await in_split_brain(healer, gfid)
     path = await path_of(healer, gfid)
     healing = gfid in healer.busy
     return {"gfid": gfid_text(gfid), "path": path, "split_brain": split, "healing": healing}
 
 
-async def _split_brain(healer: Healer, gfid: bytes) -> bool:
+async def in_split_brain(healer: Healer, gfid: bytes) -> bool:
+    """Whether healing cannot decide about contents or metadata of the inode, or about a name in it."""
     if not healer.core.members.complete:
         return False
     try:

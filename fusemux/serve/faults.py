@@ -1,0 +1,200 @@
+"""Faults on command, and bricks that are killed, started, frozen, filled or corrupted, over the control socket."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fusemux.bricks.brick import Brick
+from fusemux.graph.debug.fault import NEEDS_SPACE, Fault, lift, place
+from fusemux.graph.framework.errors import FusemuxError
+from fusemux.graph.framework.linking import Edge
+from fusemux.graph.framework.options import nearest
+
+if TYPE_CHECKING:
+    from fusemux.serve.server import Server
+    from fusemux.serve.volume import ServedVolume
+
+__all__ = ["Faults", "edges_at", "fault_of"]
+
+_FAULTS_MAX = 1000
+
+
+@dataclass
+class _Placed:
+    number: int
+    volume: str
+    where: str
+    fault: Fault
+    edges: list[Edge]
+
+    def value(self) -> dict[str, Any]:
+        fault = self.fault
+        return {
+            "id": self.number, "volume": self.volume, "at": self.where, "action": fault.action, "fault": str(fault),
+            "fops": sorted(fault.fops), "path": fault.path, "nth": fault.nth, "times": fault.times, "rate": fault.rate,
+            "matched": fault.matched, "fired": fault.fired,
+        }  # fmt: skip
+
+
+class Faults:
+    """The operations; each takes and returns plain values."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.placed: dict[int, _Placed] = {}
+        self._last = 0
+
+    def handlers(self) -> dict[str, Callable[..., Awaitable[Any]]]:
+        return {
+            "fault-add": self.add, "fault-list": self.list, "fault-clear": self.clear, "fault-wait": self.wait,
+            "brick-kill": self.kill, "brick-start": self.start, "brick-freeze": self.freeze, "brick-fill": self.fill,
+            "brick-corrupt": self.corrupt,
+        }  # fmt: skip
+
+    # -- faults ----------------------------------------------------------------------------------------------
+
+    async def add(self, volume: str, at: str = "mount", **words: Any) -> dict[str, Any]:
+        """Place a fault at `mount`, at a brick (its number or path), or between two translators, `ABOVE:BELOW`."""
+        return self._place(volume, at, fault_of(words)).value()
+
+    def _place(self, volume: str, at: str, fault: Fault) -> _Placed:
+        if len(self.placed) >= _FAULTS_MAX:
+            raise FusemuxError(f"{_FAULTS_MAX} faults are set already; clear some")
+        served = self._served(volume)
+        edges = edges_at(served, at)
+        for edge in edges:
+            place(edge, fault)
+        self._last += 1
+        self.placed[self._last] = _Placed(self._last, volume, at, fault, edges)
+        return self.placed[self._last]
+
+    async def list(self, volume: str) -> list[dict[str, Any]]:
+        return [placed.value() for placed in self.placed.values() if placed.volume == volume]
+
+    async def clear(self, volume: str, number: int | None = None) -> int:
+        """Lift one fault, or all of the volume; how many."""
+        gone = [p for p in self.placed.values() if p.volume == volume and number in (None, p.number)]
+        if number is not None and not gone:
+            raise FusemuxError(f"volume {volume!r} has no fault {number}; `fusemux fault list` shows them")
+        for placed in gone:
+            for edge in placed.edges:
+                with contextlib.suppress(ValueError):
+                    lift(edge, placed.fault)
+            del self.placed[placed.number]
+        return len(gone)
+
+    async def wait(self, volume: str, number: int, count: int = 1) -> int:
+        """Wait until a fault has fired `count` times in all."""
+        placed = self.placed.get(number)
+        if placed is None or placed.volume != volume:
+            raise FusemuxError(f"volume {volume!r} has no fault {number}")
+        await placed.fault.wait_fired(count)
+        return placed.fault.fired
+
+    # -- bricks ----------------------------------------------------------------------------------------------
+
+    async def kill(self, volume: str, brick: str) -> str:
+        """What SIGKILL does to a brick process: open files are lost, fops answer ENOTCONN."""
+        found = self._brick(volume, brick)
+        await found.kill()
+        return found.path
+
+    async def start(self, volume: str, brick: str) -> str:
+        """Bring a killed brick back, thaw a frozen one, empty a filled one."""
+        found = self._brick(volume, brick)
+        for placed in [p for p in self.placed.values() if p.volume == volume and p.fault.label.endswith(found.path)]:
+            await self.clear(volume, placed.number)
+        if not found.up:
+            await found.start()
+        return found.path
+
+    async def freeze(self, volume: str, brick: str) -> dict[str, Any]:
+        """Every fop on the brick waits until it is started again."""
+        path = self._brick(volume, brick).path
+        return self._place(volume, brick, Fault("freeze", label=f"freeze of {path}")).value()
+
+    async def fill(self, volume: str, brick: str) -> dict[str, Any]:
+        """Whatever needs space on the brick is refused with ENOSPC until it is started again."""
+        path = self._brick(volume, brick).path
+        return self._place(volume, brick, Fault("error", NEEDS_SPACE, errno=errno.ENOSPC, label=f"full {path}")).value()
+
+    async def corrupt(self, volume: str, brick: str, path: str) -> int:
+        """Flip one bit in the middle of a file, on the brick, behind everybody's back; the offset."""
+        found = self._brick(volume, brick)
+        where = os.path.join(found.path, path.lstrip("/"))
+        if ".glusterfs" in path.split("/") or not os.path.realpath(where).startswith(
+            os.path.realpath(found.path) + "/"
+        ):
+            raise FusemuxError(f"{path} is no file of the volume")
+        try:
+            with open(where, "r+b") as file:
+                offset = os.fstat(file.fileno()).st_size // 2
+                byte = os.pread(file.fileno(), 1, offset)
+                if not byte:
+                    raise FusemuxError(f"{path} is empty on {found.path}, there is nothing to corrupt")
+                os.pwrite(file.fileno(), bytes([byte[0] ^ 1]), offset)
+        except OSError as error:
+            raise FusemuxError(f"{path} on {found.path}: {error.strerror}") from None
+        return offset
+
+    # -- finding ---------------------------------------------------------------------------------------------
+
+    def _served(self, name: str) -> ServedVolume:
+        found = next((s.volume for s in self.server.served if s.volume.name == name and s.volume.serving), None)
+        if found is None:
+            raise FusemuxError(f"volume {name!r} is not served here")
+        return found
+
+    def _brick(self, volume: str, brick: str) -> Brick:
+        served = self._served(volume)
+        path = served.source.bricks[_brick_number(served, brick)].path
+        return next(b for b in served.bricks if b.path == path)
+
+
+def fault_of(words: dict[str, Any]) -> Fault:
+    """A `Fault` from plain values, as they come from the command line.  Raises FusemuxError."""
+    given = {key: value for key, value in words.items() if value is not None}
+    name = given.get("errno")
+    if isinstance(name, str):
+        number = getattr(errno, name.upper(), None)
+        if not isinstance(number, int):
+            raise FusemuxError(f"errno {name!r}: expected the name of an error, such as EIO or ENOSPC")
+        given["errno"] = number
+    if given.get("action") == "full":
+        given = {"fops": NEEDS_SPACE, **given, "action": "error", "errno": errno.ENOSPC, "label": "full"}
+    try:
+        return Fault(**{**given, "fops": frozenset(given.get("fops", ()))})
+    except ValueError as error:
+        raise FusemuxError(f"fault: {error}") from None
+
+
+def edges_at(served: ServedVolume, at: str) -> list[Edge]:
+    """The edges a place means: `mount`, a brick, or ABOVE:BELOW.  Raises FusemuxError."""
+    graph = served.graph
+    if at == "mount":
+        return [graph.top]
+    above, found, below = at.partition(":")
+    if found and above in graph.translators:
+        edges = [edge for edge in graph.translators[above].children if edge.name == below]
+        if not edges:
+            known = [edge.name for edge in graph.translators[above].children]
+            raise FusemuxError(f"{below!r} is not right below {above!r}; below it are {', '.join(known) or 'none'}")
+        return edges
+    leaf = f"{served.name}-client-{_brick_number(served, at)}"
+    return [edge for t in graph.translators.values() for edge in t.children if edge.name == leaf]
+
+
+def _brick_number(served: ServedVolume, brick: str) -> int:
+    path = brick.partition(":")[2] if ":/" in brick else brick
+    for index, spec in enumerate(served.source.bricks):
+        if path in (spec.path, str(index)):
+            return index
+    raise FusemuxError(
+        f"volume {served.name!r} has no brick {brick!r}: give its number (0 to {len(served.source.bricks) - 1}) or its path"
+        f"{nearest(brick, served.graph.translators)}"
+    )
