@@ -125,8 +125,9 @@ class Served:
                         print(json.dumps({"error": str(error)}), flush=True)
 
 
-async def stop_on_sigterm(binding: Pyfuse3Binding) -> None:
+async def stop_on_sigterm(binding: Pyfuse3Binding, task_status: trio.TaskStatus[None]) -> None:
     with trio.open_signal_receiver(signal.SIGTERM) as received:
+        task_status.started()
         async for _ in received:
             await binding.stop()
 
@@ -135,13 +136,14 @@ async def main(options: argparse.Namespace) -> None:
     binding = Pyfuse3Binding()
     served = Served(options, binding)
     async with Process() as process, trio.open_nursery() as nursery:
+        await nursery.start(stop_on_sigterm, binding)
         try:
             await served.mount(process)
         except FusemuxError as error:
             print(f"error: {error}", flush=True)
+            nursery.cancel_scope.cancel()
             return
         print("ready", flush=True)
-        nursery.start_soon(stop_on_sigterm, binding)
         nursery.start_soon(served.answer_all)
         await binding.serve()
         print(json.dumps({path: served.contents(path) for path in served.bridges}), flush=True)
