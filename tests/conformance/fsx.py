@@ -177,12 +177,21 @@ class Exercised:
             self.model[offset : offset + length] = self.model[source : source + length]
 
     def holes(self, _: int, __: int) -> None:
-        """What SEEK_HOLE calls a hole must be zeros."""
+        """What SEEK_HOLE calls a hole must be zeros; half of the time while nobody has the file open for writing."""
+        if self.draw.random() < 0.5:
+            self._look_for_holes(self.fd)
+            return
+        os.close(self.fd)
+        self.fd = os.open(self.path, os.O_RDONLY)
+        self._look_for_holes(self.fd)
+        self.reopen(0, 0)
+
+    def _look_for_holes(self, fd: int) -> None:
         at = 0
         while at < len(self.model):
-            hole = os.lseek(self.fd, at, os.SEEK_HOLE)
+            hole = os.lseek(fd, at, os.SEEK_HOLE)
             try:
-                at = os.lseek(self.fd, hole, os.SEEK_DATA)
+                at = os.lseek(fd, hole, os.SEEK_DATA)
             except OSError as error:
                 if error.errno != errno.ENXIO:
                     raise

@@ -158,11 +158,18 @@ class FileCalls(NameCalls, AttributeCalls):
         await self.top.fallocate(frame, self._file(fh).fd, mode, offset, length)
 
     async def lseek(self, frame: Frame, fh: int, offset: int, whence: int) -> int:
-        """SEEK_DATA or SEEK_HOLE; the kernel does the others."""
+        """SEEK_DATA or SEEK_HOLE; the kernel does the others.
+
+        It does not write back before it asks: a binding must see to that where the file `may_be_written`.
+        """
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             raise FopError(errno.EINVAL)
         found: int = await self.top.seek(frame, self._file(fh).fd, offset, whence)
         return found
+
+    def may_be_written(self, nodeid: int) -> bool:
+        """Whether somebody has the file open for writing, so that the kernel may hold data that was not written yet."""
+        return any(file.fd.flags & 3 for file in self.files.values() if file.nodeid == nodeid)
 
     async def copy_file_range(
         self, frame: Frame, fh_in: int, off_in: int, fh_out: int, off_out: int, length: int, flags: int

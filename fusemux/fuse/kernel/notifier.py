@@ -17,7 +17,7 @@ import trio
 from fusemux.fuse.kernel import replies
 from fusemux.fuse.kernel.session import Session, notify
 
-__all__ = ["Notifier"]
+__all__ = ["Notifier", "limiter", "write_back"]
 
 _BATCH = 256
 _THREADS = 4  # of all sessions together
@@ -71,6 +71,21 @@ class Notifier:
                 notify(fd, message)
         finally:
             os.close(fd)
+
+
+async def write_back(session: Session, nodeid: int) -> None:
+    """Make the kernel write back, and drop, all that it holds of a file's contents; returns when it has.
+
+    In a thread, because the kernel waits for the answers to its writes.
+    """
+
+    def send(fd: int) -> None:
+        try:
+            notify(fd, replies.inval_inode(nodeid))
+        finally:
+            os.close(fd)
+
+    await trio.to_thread.run_sync(send, os.dup(session.fd), abandon_on_cancel=True)
 
 
 def limiter() -> trio.CapacityLimiter:

@@ -171,6 +171,18 @@ def test_setattr_sets_size_and_everything_else_in_one_call(play: Play) -> None:
     play(scene)
 
 
+def test_a_file_may_be_written_while_somebody_has_it_open_for_writing(play: Play) -> None:
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        nodeid, _, writer = await bridge.create(F, ROOT, b"file", CREATE, 0o644)
+        reader = await bridge.open(F, nodeid, os.O_RDONLY)
+        assert bridge.may_be_written(nodeid)
+        await bridge.release(F, writer)
+        assert not bridge.may_be_written(nodeid)
+        await bridge.release(F, reader)
+
+    play(scene)
+
+
 def test_ranges_space_and_syncing(play: Play) -> None:
     async def scene(bridge: Bridge, memory: Memory) -> None:
         nodeid, _, fh = await bridge.create(F, ROOT, b"file", CREATE, 0o644)

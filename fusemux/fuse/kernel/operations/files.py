@@ -7,6 +7,7 @@ from typing import Any
 
 from fusemux.fuse.kernel import protocol as p
 from fusemux.fuse.kernel import replies
+from fusemux.fuse.kernel.notifier import write_back
 from fusemux.fuse.kernel.operations import privileges
 from fusemux.fuse.kernel.operations.operation import Operation, operation, payload
 from fusemux.fuse.kernel.protocol import BODY, Opcode
@@ -138,7 +139,15 @@ async def _fallocate_unprivileged(
 
 def lseek(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buffer, end: int) -> _Call:
     fh, offset, whence = _LSEEK(buffer, BODY)
+    if session.bridge.may_be_written(nodeid):
+        return _lseek_written(session, frame, nodeid, fh, offset, whence)
     return session.bridge.lseek(frame, fh, offset, whence)
+
+
+async def _lseek_written(session: Session, frame: Frame, nodeid: int, fh: int, offset: int, whence: int) -> int:
+    """The kernel asks for holes without writing back first: what it still holds would be called a hole."""
+    await write_back(session, nodeid)
+    return await session.bridge.lseek(frame, fh, offset, whence)
 
 
 def offset(session: Session, unique: int, nodeid: int, result: int) -> bytes:

@@ -338,6 +338,15 @@ def test_other_caching_sees_the_same(serve: Callable[..., Server], option: str) 
     assert (m / "g").stat().st_size == len(expected)
 
 
+@pytest.mark.parametrize("option", ["--writeback", "--timeouts=1"])
+def test_what_the_kernel_has_not_written_yet_is_no_hole(serve: Callable[..., Server], option: str) -> None:
+    fd = os.open(serve(option).mount / "f", os.O_CREAT | os.O_RDWR)
+    os.write(fd, b"x" * 10_000)
+    assert os.lseek(fd, 0, os.SEEK_HOLE) == 10_000
+    assert os.lseek(fd, 5000, os.SEEK_DATA) == 5000
+    os.close(fd)
+
+
 def test_what_others_change_becomes_visible(serve: Callable[..., Server]) -> None:
     server = serve()
     f = server.mount / "f"
