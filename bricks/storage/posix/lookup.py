@@ -14,9 +14,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from fusemux.bricks.storage.posix.base import StoreBase, stale
+from fusemux.bricks.storage.posix.base import stale
 from fusemux.bricks.storage.posix.directories import DirHandle
 from fusemux.bricks.storage.posix.handle import DOT_GLUSTERFS, folder_of, link_text, path_of
+from fusemux.bricks.storage.posix.stamps import Stamps
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.types import ROOT_GFID, Frame, Iatt, Xdata, gfid_text
@@ -27,7 +28,7 @@ GFID_REQ = b"gfid-req"
 _OPEN_COUNT = b"glusterfs.open-fd-count"
 
 
-class LookupFops(StoreBase):
+class LookupFops(Stamps):
     def lookup(self, frame: Frame, inode: Inode, name: bytes, xdata: Xdata = None) -> Iatt:
         if not name:
             return self._lookup_gfid(inode, xdata)
