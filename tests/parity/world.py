@@ -199,9 +199,12 @@ class World:
     # -- times ----------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Wait until the clock that file systems stamp with has moved, so that a change can be seen in the times."""
-        before = time.clock_gettime_ns(CLOCK_REALTIME_COARSE)
-        while time.clock_gettime_ns(CLOCK_REALTIME_COARSE) == before:
+        """Wait until the clock that file systems stamp with has passed the present moment, so that a change shows in the times.
+
+        It moves in steps, and a late step leaves it behind stamps that were taken from the fine clock.
+        """
+        now = time.time_ns()
+        while time.clock_gettime_ns(CLOCK_REALTIME_COARSE) <= now:
             pass
 
     def times(self, target: bytes | int, *, atime: bool = False) -> None:
