@@ -64,6 +64,7 @@ class DistributeBase(Translator):
     async def init(self) -> None:
         self.names = [edge.name for edge in self.children]
         self.place_of_name = {edge.name.encode(): edge.index for edge in self.children}
+        self.suffix = f"@{self.name}:".encode()
         self.table = self.graph.itable
         options.check(self.opt, self.names)
 
@@ -188,6 +189,12 @@ class DistributeBase(Translator):
         if place < 0:
             raise self.nowhere(name)
         return place
+
+    def forced(self, name: bytes) -> tuple[bytes, int | None]:
+        """`NAME@VOL-dht:SUBVOLUME` is NAME, to be made on that subvolume (GlusterFS's way of choosing one by hand)."""
+        bare, _, subvolume = name.rpartition(self.suffix)
+        place = self.place_of_name.get(subvolume)
+        return (bare, place) if bare and place is not None else (name, None)
 
     def nowhere(self, name: bytes) -> FopError:
         if all(self.up):

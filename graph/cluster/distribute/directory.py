@@ -23,7 +23,7 @@ from fusemux.graph.cluster.distribute.layout import TYPE_USER, Extent, Layout, a
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.types import ROOT_GFID, Iatt, gfid_text
 
-__all__ = ["MDS_AT_REST", "MDS_STEP", "Directory", "Healing", "Survey", "XattrNames"]
+__all__ = ["MDS_AT_REST", "MDS_STEP", "Directory", "Healing", "Survey", "XattrNames", "merge", "unchanged"]
 
 _MDS = struct.Struct(">i")
 MDS_AT_REST = _MDS.pack(0)
@@ -197,3 +197,24 @@ def merge(iatts: Sequence[Iatt], source: Iatt) -> Iatt:
         ctime = max(ctime, iatt.ctime_ns)
     gfid, mode, _, uid, gid, rdev, _, _, blksize, _, _, _, xdata = source
     return _new(Iatt, (gfid, mode, nlink, uid, gid, rdev, _SIZE, _BLOCKS, blksize, atime, mtime, ctime, xdata))
+
+
+def unchanged(known: Directory, answers: Sequence[Iatt | FopError], names: XattrNames) -> Iatt | None:
+    """The merged attributes when all answers say of `known` what is known of it and agree; None: survey them."""
+    source = answers[known.mds or 0]
+    if source.__class__ is not Iatt:
+        return None
+    gfid, mode, _, uid, gid = source[:5]
+    if gfid != known.gfid:
+        return None
+    for place, (answer, share) in enumerate(zip(answers, known.layout.raw, strict=True)):
+        if answer.__class__ is not Iatt:
+            return None
+        found = answer.xdata
+        if found is None or found.get(names.layout) != share:
+            return None
+        if found.get(names.mds) != (MDS_AT_REST if place == known.mds else None):
+            return None
+        if answer.gfid != gfid or answer.mode != mode or answer.uid != uid or answer.gid != gid:
+            return None
+    return merge(answers, source)  # type: ignore[arg-type]

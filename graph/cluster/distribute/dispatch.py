@@ -45,7 +45,7 @@ class Dispatch(Listings):
         except FopError as error:
             if error.errno not in GONE:
                 raise
-            return await (await self._moved_to(frame, fd.inode, edge, error)).readv(frame, fd, size, offset, xdata)
+            return await (await self._moved_to(frame, fd, edge, error)).readv(frame, fd, size, offset, xdata)
 
     async def writev(self, frame: Frame, fd: Fd, data: Any, offset: int, xdata: Xdata = None) -> int:
         edge = fd.inode.ctx[self.inode_slot] or await self.file(frame, fd.inode)
@@ -54,7 +54,7 @@ class Dispatch(Listings):
         except FopError as error:
             if error.errno not in GONE:
                 raise
-            moved = await self._moved_to(frame, fd.inode, edge, error)
+            moved = await self._moved_to(frame, fd, edge, error)
             written = await moved.writev(frame, fd, data, offset, xdata)
         return written
 
@@ -104,8 +104,9 @@ class Dispatch(Listings):
         if real or len(errors) == len(answers):
             raise (real or errors)[0]
 
-    async def _moved_to(self, frame: Frame, inode: Inode, edge: Any, error: FopError) -> Edge:
+    async def _moved_to(self, frame: Frame, target: Inode | Fd, edge: Any, error: FopError) -> Edge:
         """Where a file is that was not where it was known to be.  Raises `error` when it is nowhere else."""
+        inode = target if isinstance(target, Inode) else target.inode
         inode.ctx[self.inode_slot] = None
         try:
             await self.resolve(frame, inode)
@@ -115,6 +116,8 @@ class Dispatch(Listings):
         moved = inode.ctx[self.inode_slot]
         if moved is edge or not isinstance(moved, Edge):
             raise error
+        if isinstance(target, Fd):
+            await edge.release(frame, target)  # it is opened anew where the file is now
         return moved
 
     async def unmarked(self, frame: Frame, edge: Edge, target: Inode | Fd, iatt: Iatt) -> Iatt:
@@ -139,7 +142,7 @@ def _to_file(name: str) -> Callable[..., Awaitable[Any]]:
         except FopError as error:
             if error.errno not in GONE:
                 raise
-            edge = await self._moved_to(frame, inode, edge, error)
+            edge = await self._moved_to(frame, target, edge, error)
             reply = await getattr(edge, name)(frame, target, *args)
         if reply.__class__ is Iatt and reply.mode & _MASK == _MARKED:
             return await self.unmarked(frame, edge, target, reply)

@@ -40,6 +40,10 @@ class Distribute(Metadata):
         self._reported: set[int] = set()
         self._serving: bool | None = None  # what the parents were told; None: nothing yet
 
+    @property
+    def flushes(self) -> bool:
+        return any(edge.flushes for edge in self.children)
+
     def intercepts(self, fop: str) -> bool:
         return super().intercepts(fop) and (len(self.children) > 1 or fop in _SINGLE)
 

@@ -35,7 +35,10 @@ class Entries(Lookups):
         directory = parent.ctx[self.inode_slot]
         if directory is None or directory.generation != self.generation:
             directory = await self.directory(frame, parent)
-        place = directory.layout.find(self.hash(name))
+        forced: int | None = None
+        if self.suffix in name:
+            name, forced = self.forced(name)
+        place = directory.layout.find(self.hash(name)) if forced is None else -1
         space = self.space
         if place >= 0 and not self.locks.held and monotonic() < space.expires and not space.filled[place]:
             edge = self.children[place]
@@ -52,7 +55,7 @@ class Entries(Lookups):
         def make(edge: Edge) -> Awaitable[Iatt]:
             return edge.create(frame, parent, name, flags, mode, gfid, fd, xdata)
 
-        iatt, edge = await self._make_carefully(frame, parent, directory, name, gfid, make)
+        iatt, edge = await self._make_carefully(frame, parent, directory, name, gfid, make, forced)
         fd.inode.ctx[self.inode_slot] = edge
         return iatt
 
@@ -60,9 +63,12 @@ class Entries(Lookups):
         self, frame: Frame, parent: Inode, name: bytes, mode: int, rdev: int, gfid: bytes, xdata: Xdata = None
     ) -> Iatt:
         directory = await self.directory(frame, parent)
-        iatt, edge = await self._make_carefully(
-            frame, parent, directory, name, gfid, lambda edge: edge.mknod(frame, parent, name, mode, rdev, gfid, xdata)
-        )
+        name, forced = self.forced(name)
+
+        def make(edge: Edge) -> Awaitable[Iatt]:
+            return edge.mknod(frame, parent, name, mode, rdev, gfid, xdata)
+
+        iatt, edge = await self._make_carefully(frame, parent, directory, name, gfid, make, forced)
         self.place_file(gfid, iatt.mode, edge)
         return iatt
 
@@ -93,15 +99,26 @@ class Entries(Lookups):
     # -- making with care ------------------------------------------------------------------------------------
 
     async def _make_carefully(
-        self, frame: Frame, parent: Inode, directory: Directory, name: bytes, gfid: bytes, make: Make
+        self,
+        frame: Frame,
+        parent: Inode,
+        directory: Directory,
+        name: bytes,
+        gfid: bytes,
+        make: Make,
+        forced: int | None = None,
     ) -> tuple[Iatt, Edge]:
-        """Make a file called `name`, where it hashes or where there is room; returns it and where it is."""
-        space = await self.know_space(frame)
+        """Make a file called `name`, where it hashes, where there is room, or on `forced`; returns it and where it is."""
+        await self.know_space(frame)
         hashed = self.hashed(directory, name)
         for attempt in range(2):
             keys = await self.locks.take((parent.gfid, name))
             try:
-                return await self._make(frame, parent, directory, name, gfid, hashed, make, full=space.filled[hashed])
+                if forced is not None and forced != hashed:
+                    return await self._make_elsewhere(frame, parent, name, gfid, hashed, forced, make)
+                if forced is None and self.space.filled[hashed]:
+                    return await self._make_where_room_is(frame, parent, directory, name, gfid, hashed, make)
+                return await self._make_at_home(frame, parent, directory, name, gfid, hashed, make)
             except FopError as error:
                 if attempt or error.errno != errno.EEXIST:
                     raise
@@ -110,24 +127,35 @@ class Entries(Lookups):
             await self._need_absent(frame, parent, name)
         raise AssertionError("the second attempt returns or raises")
 
-    async def _make(
-        self, frame: Frame, parent: Inode, directory: Directory, name: bytes, gfid: bytes, hashed: int, make: Make,
-        *, full: bool,
-    ) -> tuple[Iatt, Edge]:  # fmt: skip
+    async def _make_at_home(
+        self, frame: Frame, parent: Inode, directory: Directory, name: bytes, gfid: bytes, hashed: int, make: Make
+    ) -> tuple[Iatt, Edge]:
         edge = self.children[hashed]
-        if not full:
-            try:
-                return await make(edge), edge
-            except FopError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-                self.space.forget()  # it has filled up since
-                await self.know_space(frame)
-        place = self._roomiest(directory, hashed)
-        edge = self.children[place]
-        if place == hashed:
+        try:
             return await make(edge), edge
+        except FopError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+        self.space.forget()  # it has filled up since
+        await self.know_space(frame)
+        return await self._make_where_room_is(frame, parent, directory, name, gfid, hashed, make)
+
+    async def _make_where_room_is(
+        self, frame: Frame, parent: Inode, directory: Directory, name: bytes, gfid: bytes, hashed: int, make: Make
+    ) -> tuple[Iatt, Edge]:
+        place = self._roomiest(directory, hashed)
+        if place == hashed:
+            return await make(self.children[hashed]), self.children[hashed]
+        return await self._make_elsewhere(frame, parent, name, gfid, hashed, place, make)
+
+    async def _make_elsewhere(
+        self, frame: Frame, parent: Inode, name: bytes, gfid: bytes, hashed: int, place: int, make: Make
+    ) -> tuple[Iatt, Edge]:
+        """A linkto file where the name hashes, the file on `place`."""
+        if await self.see(frame, hashed, parent, name) is not None:
+            raise FopError(errno.EEXIST)
         await self.make_linkto(frame, hashed, parent, name, gfid, place, owner=self._owner(frame))
+        edge = self.children[place]
         try:
             return await make(edge), edge
         except BaseException:
@@ -202,6 +230,8 @@ class Entries(Lookups):
         directory = parent.ctx[self.inode_slot]
         if directory is None or directory.generation != self.generation:
             directory = await self.directory(frame, parent)
+        if self.suffix in name:
+            name, _ = self.forced(name)
         place = directory.layout.find(self.hash(name))
         cached = inode.ctx[self.inode_slot]
         if cached is not None and cached is self.children[place] and not self.locks.held and not cached.suspends:

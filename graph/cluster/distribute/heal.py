@@ -31,8 +31,16 @@ __all__ = ["DirectoryHealing"]
 
 log = logging.getLogger("fusemux.distribute")
 
-# What users put on directories; everything else in `trusted.` belongs to translators and differs between subvolumes.
-_COPIED = (b"user.", b"security.", b"system.posix_acl_")
+# What users put on directories is copied; in `trusted.` most belongs to translators and differs between subvolumes.
+_COPIED = (b"user.", b"security.", b"system.posix_acl_", b"trusted.")
+_KEPT = (
+    b"trusted.gfid",
+    b"trusted.glusterfs.",
+    b"trusted.afr.",
+    b"trusted.ec.",
+    b"trusted.bit-rot.",
+    b"trusted.pgfid.",
+)
 
 
 class DirectoryHealing(Linktos):
@@ -70,9 +78,9 @@ class DirectoryHealing(Linktos):
                     raise
                 log.warning("%s: directory %s was not healed: %s", self.name, gfid_text(gfid), error)
         self.place_directory(gfid, layout, mds, parent, name)
-        return self._visible(survey.merged(hashed))
+        return self.visible(survey.merged(hashed))
 
-    def _visible(self, iatt: Iatt) -> Iatt:
+    def visible(self, iatt: Iatt) -> Iatt:
         """Without the xattrs that distribute asked for."""
         if iatt.xdata is None:
             return iatt
@@ -151,7 +159,8 @@ class DirectoryHealing(Linktos):
 
     async def _user_xattrs(self, frame: Frame, place: int, inode: Inode) -> Mapping[bytes, bytes]:
         found: Mapping[bytes, bytes] = await self.children[place].getxattr(frame, inode, None)
-        return {key: bytes(value) for key, value in found.items() if key.startswith(_COPIED)}
+        own = (*_KEPT, self.xattr.layout)
+        return {k: bytes(v) for k, v in found.items() if k.startswith(_COPIED) and not k.startswith(own)}
 
     async def _copy_xattrs(
         self, frame: Frame, inode: Inode, source: int, wanted: Mapping[bytes, bytes], places: list[int]

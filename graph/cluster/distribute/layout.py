@@ -113,7 +113,7 @@ def anomalies(extents: Iterable[Extent]) -> Anomalies:
 class Layout:
     """One division of the ring.  `places[bisect_right(starts, hash) - 1]` is the subvolume, -1 in a hole."""
 
-    __slots__ = ("commit", "extents", "places", "spans_all", "starts", "type")
+    __slots__ = ("_raw", "commit", "extents", "places", "spans_all", "starts", "type")
 
     def __init__(self, extents: Iterable[Extent], commit: int | None = None) -> None:
         """`extents` in any order; `commit` is taken from the first share when it is not given."""
@@ -125,6 +125,7 @@ class Layout:
         self.type = max((e.type for e in shares), default=TYPE_HASHED)
         self.spans_all = len(shares) == len(self.extents)
         self.starts, self.places = self._ring(shares)
+        self._raw: tuple[bytes, ...] = ()
 
     @staticmethod
     def _ring(shares: list[Extent]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -153,6 +154,13 @@ class Layout:
         """The xattr of the share of subvolume `place`."""
         extent = self.extents[place]  # there is one for each subvolume
         return encode(self.commit, extent.start, extent.stop, self.type)
+
+    @property
+    def raw(self) -> tuple[bytes, ...]:
+        """The xattrs of all shares, in the order of the subvolumes."""
+        if not self._raw:
+            self._raw = tuple(self.disk(extent.place) for extent in self.extents)
+        return self._raw
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Layout) and (self.extents, self.commit) == (other.extents, other.commit)

@@ -29,6 +29,8 @@ __all__ = ["Listings"]
 
 _AWAY = (errno.ENOTCONN, *GONE)
 _MARKS = 0o3000
+_IFDIR, _IFREG = stat.S_IFDIR, stat.S_IFREG
+_new = tuple.__new__
 
 
 class Listings(Renames):
@@ -62,8 +64,15 @@ class Listings(Renames):
                 continue
             at = batch[-1].offset
             for entry in batch:
-                if await self._listed(frame, fd.inode, directory, place, entry):
-                    entries.append(self._as_asked(entry, place, plus))
+                iatt, type_ = entry.iatt, entry.type
+                if type_ == _IFDIR:
+                    if place != self._lister(directory, entry.name):
+                        continue
+                elif type_ == _IFREG and (iatt is None or may_be_linkto(iatt)):
+                    there = await self.see(frame, place, fd.inode, entry.name)
+                    if there is None or self.target_of(there) is not None:
+                        continue
+                entries.append(self._as_asked(entry, place, plus))
         return entries
 
     def _resume(self, offset: int) -> tuple[int, int]:
@@ -90,17 +99,6 @@ class Listings(Renames):
             raise
         return batch
 
-    async def _listed(self, frame: Frame, inode: Inode, directory: Directory, place: int, entry: DirEntry) -> bool:
-        """Whether subvolume `place` is the one that lists `entry`."""
-        if entry.type == stat.S_IFDIR:
-            return place == self._lister(directory, entry.name)
-        if entry.type != stat.S_IFREG:
-            return True
-        if entry.iatt is not None and not may_be_linkto(entry.iatt):
-            return True
-        there = await self.see(frame, place, inode, entry.name)
-        return there is not None and self.target_of(there) is None
-
     def _lister(self, directory: Directory, name: bytes) -> int:
         """Which subvolume lists the directory `name`."""
         if not self.opt.readdir_optimize:
@@ -114,15 +112,15 @@ class Listings(Renames):
 
         One copy of a directory has not all of its attributes: leave them to a lookup.
         """
+        name, offset, ino, type_, iatt = entry
         if not self.leaves:
-            entry = entry._replace(offset=encode(entry.offset, place, len(self.children)))
-        iatt = entry.iatt
-        if iatt is None:
-            return entry
-        if not plus or entry.type == stat.S_IFDIR or (iatt.mode & _MARKS == _MARKS and entry.type == stat.S_IFREG):
-            return entry._replace(iatt=None)
-        self.place_file(iatt.gfid, iatt.mode, self.children[place])
-        return entry
+            offset = encode(offset, place, len(self.children))
+        if iatt is not None:
+            if not plus or type_ == _IFDIR or (iatt.mode & _MARKS == _MARKS and type_ == _IFREG):
+                iatt = None
+            else:
+                self.place_file(iatt.gfid, iatt.mode, self.children[place])
+        return _new(DirEntry, (name, offset, ino, type_, iatt))
 
 
 def _clients(translator: Translator) -> list[Any]:

@@ -18,7 +18,7 @@ import logging
 import stat
 
 from fusemux.graph.cluster.distribute.base import GONE, internal
-from fusemux.graph.cluster.distribute.directory import Directory, Survey
+from fusemux.graph.cluster.distribute.directory import Directory, Survey, unchanged
 from fusemux.graph.cluster.distribute.linkto import may_be_linkto
 from fusemux.graph.cluster.distribute.vouching import Vouching
 from fusemux.graph.framework.errors import FopError
@@ -42,6 +42,8 @@ class Lookups(Vouching):
         directory = inode.ctx[self.inode_slot]
         if directory is None or directory.generation != self.generation:
             directory = await self.directory(frame, inode)
+        if self.suffix in name:
+            name, _ = self.forced(name)
         layout = directory.layout
         place = layout.find(self.hash(name))
         if place < 0:
@@ -129,14 +131,18 @@ class Lookups(Vouching):
     async def _learn_named(
         self, frame: Frame, directory: Directory, name: bytes, answers: list[Iatt | FopError]
     ) -> Iatt:
-        survey = Survey(answers, self.xattr)
-        if not survey.iatts:
+        gfid = next((a.gfid for a in answers if isinstance(a, Iatt) and a.mode & _IFMT == _IFDIR), None)
+        if gfid is None:
             raise FopError(errno.ENOENT, f"{name!r} went away")
-        gfid = next(iter(survey.iatts.values())).gfid
         known = self.table.learn(gfid, _IFDIR).ctx[self.inode_slot]
-        if isinstance(known, Directory):
-            survey = Survey(answers, self.xattr, known)
-        return await self.learn(frame, gfid, survey, directory, name)
+        if not isinstance(known, Directory):
+            return await self.learn(frame, gfid, Survey(answers, self.xattr), directory, name)
+        if known.generation == self.generation:
+            iatt = unchanged(known, answers, self.xattr)
+            if iatt is not None:
+                known.parent, known.name = directory, name
+                return self.visible(iatt)
+        return await self.learn(frame, gfid, Survey(answers, self.xattr, known), directory, name)
 
     async def _marked(
         self, frame: Frame, inode: Inode, directory: Directory, name: bytes, xdata: Xdata, place: int, iatt: Iatt

@@ -277,17 +277,22 @@ def test_a_gfid_alone_leads_to_file_and_directory_without_their_linkto_files() -
 
 def test_a_file_that_somebody_has_moved_is_followed_by_whoever_has_it_open() -> None:
     async def main() -> None:
-        with brick_directories(2) as paths:
+        with brick_directories(3) as paths:
             async with served(paths) as v:
                 name = v.name_for(0)
                 await v.create(name, b"data")
                 inode = await v.inode(name)
                 displace(v, name, 0, 1)
                 assert (await v.top.stat(v.frame, inode)).size == 4
-                fd = v.table.fd(inode, os.O_RDONLY)
-                await v.top.open(v.frame, inode, os.O_RDONLY, fd)
+                fd = await v.open(name)
+                displace(v, name, 1, 2)
+                await v.bricks[1].kill()  # so that it cannot go on with the file that it holds open
+                await v.bricks[1].start()
                 assert bytes(await v.top.readv(v.frame, fd, 10, 0)) == b"data"
+                await v.top.writev(v.tick(), fd, b"DATA", 0)
                 await v.close(fd)
+                with open(v.brick_path(2, name), "rb") as moved:
+                    assert moved.read() == b"DATA"
 
     trio.run(main)
 

@@ -10,9 +10,9 @@ import stat
 import pytest
 import trio
 
-from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.types import SetAttr
 
+from .invariants import check_bricks
 from .volume import LINKTO, Volume, brick_directories, refused, served
 
 MIB = 1 << 20
@@ -57,14 +57,10 @@ def test_file_create_that_runs_into_a_full_brick_goes_to_the_other_at_once() -> 
                 name, first = v.name_for(0), v.name_for(0, start="first")
                 await v.create(first)
                 fd = await v.open(first)
-                with refused(errno.ENOSPC):
-                    for offset in itertools.count(0, 65536):
-                        await v.top.writev(v.tick(), fd, bytes(65536), offset)
-                for offset in range(1 * MIB, 5 * MIB, 512):  # to the last byte that the reserve leaves
-                    try:
-                        await v.top.writev(v.tick(), fd, bytes(512), offset)
-                    except FopError:
-                        break
+                for size in (65536, 4096, 512):  # to the last block that the reserve leaves
+                    with refused(errno.ENOSPC):
+                        for offset in itertools.count((await v.top.stat(v.frame, fd)).size, size):
+                            await v.top.writev(v.tick(), fd, bytes(size), offset)
                 await v.close(fd)
                 await v.create(name, b"x")
                 assert v.where(name) == {0: "->v-client-1", 1: "file"}
@@ -72,14 +68,25 @@ def test_file_create_that_runs_into_a_full_brick_goes_to_the_other_at_once() -> 
     trio.run(main)
 
 
-def test_file_create_a_special_suffix_can_force_the_brick() -> None:
+@pytest.mark.parametrize("forced", [0, 1, 2])
+def test_file_create_a_special_name_suffix_forces_the_brick(forced: int) -> None:
     async def main() -> None:
-        # GlusterFS's "@<volume>-dht:<subvolume>" is not offered; an expression that strips a suffix does the same.
-        with brick_directories(2) as paths:
-            async with served(paths, extra_hash_regex=r"^(.*)\.like-[^.]*$") as v:
+        with brick_directories(3) as paths:
+            async with served(paths) as v:
                 name = v.name_for(1)
-                await v.create(f"{name}.like-x")
-                assert v.where(f"{name}.like-x") == {1: "file"}
+                suffixed = f"{name}@v-dht:v-client-{forced}"
+                await v.create(suffixed, b"data")
+                assert v.where(suffixed) == {}
+                assert v.where(name) == ({1: "file"} if forced == 1 else {1: f"->v-client-{forced}", forced: "file"})
+                assert await v.read(name) == await v.read(suffixed) == b"data"
+                assert await v.names_in("/") == [name]
+                with refused(errno.EEXIST):
+                    await v.create(f"{name}@v-dht:v-client-{(forced + 1) % 3}")
+                check_bricks(v)
+                await v.unlink(suffixed)
+                assert v.where(name) == {}
+                await v.create("name@v-dht:nobody")  # a name like any other
+                assert await v.names_in("/") == ["name@v-dht:nobody"]
 
     trio.run(main)
 

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from fusemux.graph.cluster.distribute.directory import Directory, Healing, Survey, XattrNames
+from fusemux.graph.cluster.distribute.directory import Directory, Healing, Survey, XattrNames, unchanged
 from fusemux.graph.cluster.distribute.layout import LAST, TYPE_USER, Layout, encode
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.types import ROOT_GFID, Iatt
@@ -127,3 +127,29 @@ def test_a_path_is_told_from_the_root_or_from_the_gfid_where_the_way_is_not_know
     assert [d.path() for d in (root, below, deep)] == [b"/", b"/a", b"/a/b"]
     below.parent = None
     assert deep.path() == b"<gfid:00010203-0405-0607-0809-0a0b0c0d0e0f>/b"
+
+
+AGREED = [copy(LOWER, 0, time=5), copy(UPPER, time=9)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "same"),
+    [
+        (AGREED, True),
+        ([AGREED[0], GONE], False),
+        ([GONE, AGREED[1]], False),
+        ([AGREED[0], copy()], False),
+        ([AGREED[0], copy((HALF, LAST))], False),
+        ([AGREED[0], copy(UPPER, mode=0o700)], False),
+        ([AGREED[0], copy(UPPER, uid=1)], False),
+        ([AGREED[0], copy(UPPER, gfid=OTHER)], False),
+        ([AGREED[0], copy(UPPER, 0)], False),
+        ([copy(LOWER, -1), AGREED[1]], False),
+        ([copy(LOWER), AGREED[1]], False),
+        ([copy(LOWER, 0, type=stat.S_IFREG), AGREED[1]], False),
+    ],
+)
+def test_answers_that_agree_with_what_is_known_need_no_survey(answers: list[Iatt | FopError], same: bool) -> None:
+    survey = Survey(AGREED, NAMES)
+    known = Directory(GFID, survey.layout(), 1, survey.mds, None, b"")
+    assert unchanged(known, answers, NAMES) == (Survey(answers, NAMES).merged() if same else None)

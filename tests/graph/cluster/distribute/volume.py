@@ -95,7 +95,12 @@ class Volume:
             wrapped = bool(self.above) or self.replica > 1
             leaves = [f"{name}-leaf-{n}" for n in range(len(bricks))] if wrapped else [name]
             for leaf, brick in zip(leaves, bricks, strict=True):
-                lines += [f"volume {leaf}", "type protocol/client", f"option remote-subvolume {brick.path}", "end-volume"]
+                lines += [
+                    f"volume {leaf}",
+                    "type protocol/client",
+                    f"option remote-subvolume {brick.path}",
+                    "end-volume",
+                ]
             if wrapped:
                 type_ = "type cluster/replicate" if self.replica > 1 else self.above
                 lines += [f"volume {name}", type_, f"subvolumes {' '.join(leaves)}", "end-volume"]
