@@ -172,6 +172,7 @@ class _Calls:
 
     def __init__(self, graph: Graph, path: str) -> None:
         self.suspends = True
+        self.flushes = graph.top.flushes
         self._path = path
         self._scopes: set[trio.CancelScope] = set()
         self._idle = trio.Event()

@@ -73,6 +73,11 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
         if self._ear in parents:
             parents.remove(self._ear)
 
+    @property
+    def flushes(self) -> bool:
+        """Whether close(2) has to reach the graph: only then does the kernel have to ask."""
+        return self.top.flushes
+
     async def disconnect(self) -> None:
         """The kernel is gone (unmounted, aborted) without closing and forgetting: do it in its place.  Never raises."""
         for handles, release in ((self.files, self.release), (self.directories, self.releasedir)):

@@ -81,6 +81,14 @@ class Translator:
         """Whether a fop through this subtree may ever really wait (pool, network, delay); asked at linking."""
         return any(edge.suspends for edge in self.children)
 
+    @property
+    def flushes(self) -> bool:
+        """Whether a flush through this subtree does or tells what its release does not; asked at linking.
+
+        Where it does not, the kernel need not ask at every close(2).
+        """
+        return self.intercepts("flush") or any(edge.flushes for edge in self.children)
+
     def linked(self) -> None:
         """The edges of the graph were bound (again): whether the children suspend may have changed."""
 

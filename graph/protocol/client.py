@@ -78,6 +78,10 @@ class Client(Translator):
     def suspends(self) -> bool:
         return self.brick is not None and self.brick.edge.suspends
 
+    @property
+    def flushes(self) -> bool:
+        return self.brick is not None and getattr(self.brick.edge, "flushes", False)
+
     async def init(self) -> None:
         if not self.opt.remote_subvolume:
             raise FusemuxError(f"{self.name}: option remote-subvolume is missing; it is the brick's path")

@@ -49,6 +49,10 @@ class Posix(Translator):
     def suspends(self) -> bool:
         return self.pooled
 
+    @property
+    def flushes(self) -> bool:
+        return False
+
     # -- life ------------------------------------------------------------------------------------------------
 
     async def init(self) -> None:

@@ -152,12 +152,12 @@ class KernelBinding:
         session, bridge = mount.session, mount.point.bridge
         told = Notifier(session, self._threads)
         try:
-            bridge.on_invalidate, bridge.on_invalidate_entry = told.inode, told.entry
+            bridge.on_invalidate, bridge.on_invalidate_entry, bridge.on_excess = told.inode, told.entry, told.excess
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(told.run)
                 await session.ended.wait()
                 nursery.cancel_scope.cancel()
-            bridge.on_invalidate = bridge.on_invalidate_entry = None
+            bridge.on_invalidate = bridge.on_invalidate_entry = bridge.on_excess = None
             with trio.move_on_after(_STOP_TIMEOUT_S):
                 await session.drained.wait()
             disconnect = getattr(bridge, "disconnect", None)
@@ -245,7 +245,6 @@ def session_options(point: MountPoint, max_write: int) -> SessionOptions:
         entry_timeout=options.entry_timeout,
         attr_timeout=options.attr_timeout,
         negative_timeout=options.negative_timeout,
-        flush=getattr(point.bridge, "needs_flush", True),
         wishes=wishes,
     )
 

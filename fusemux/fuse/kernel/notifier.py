@@ -11,6 +11,8 @@ another file, at any time.  The queue keeps one entry for each node and name, so
 from __future__ import annotations
 
 import os
+from itertools import islice
+from typing import TypeVar
 
 import trio
 
@@ -21,16 +23,19 @@ __all__ = ["Notifier", "limiter", "write_back"]
 
 _BATCH = 256
 _THREADS = 4  # of all sessions together
+_PRUNE_SINCE = 45  # the protocol's minor version
+_T = TypeVar("_T")
 
 
 class Notifier:
-    """The notifications of one session.  `run` sends what `inode` and `entry` queue, until it is cancelled."""
+    """The notifications of one session.  `run` sends what the others queue, until it is cancelled."""
 
     def __init__(self, session: Session, limiter: trio.CapacityLimiter) -> None:
         self.session = session
         self._limiter = limiter
         self._inodes: dict[int, None] = {}
         self._entries: dict[tuple[int, bytes], None] = {}
+        self._surplus: dict[int, None] = {}
         self._something = trio.Event()
 
     def inode(self, nodeid: int) -> None:
@@ -44,6 +49,15 @@ class Notifier:
         self._entries[parent, name] = None
         self._something.set()
 
+    def excess(self, nodeids: list[int]) -> None:
+        """These nodes need not be known any more; those in use stay."""
+        agreed = self.session.agreement
+        if agreed is not None and agreed.minor >= _PRUNE_SINCE:
+            self._surplus.update(dict.fromkeys(nodeids))
+        else:
+            self._entries.update(dict.fromkeys(self.session.bridge.places_of_files(nodeids)))
+        self._something.set()
+
     async def run(self) -> None:
         while True:
             await self._something.wait()
@@ -54,14 +68,11 @@ class Notifier:
                 await trio.to_thread.run_sync(self._send, fd, messages, limiter=self._limiter, abandon_on_cancel=True)
 
     def _taken(self) -> list[bytes]:
-        messages: list[bytes] = []
-        while self._inodes and len(messages) < _BATCH:
-            nodeid, _ = self._inodes.popitem()
-            messages.append(replies.inval_inode(nodeid))
-        while self._entries and len(messages) < _BATCH:
-            (parent, name), _ = self._entries.popitem()
-            messages.append(replies.inval_entry(parent, name))
-        return messages
+        """The next messages, the oldest first."""
+        messages = [replies.inval_inode(nodeid) for nodeid in _some(self._inodes)]
+        messages += [replies.inval_entry(parent, name) for parent, name in _some(self._entries)]
+        surplus = _some(self._surplus)
+        return [*messages, replies.prune(surplus)] if surplus else messages
 
     def _send(self, fd: int, messages: list[bytes]) -> None:
         try:
@@ -71,6 +82,14 @@ class Notifier:
                 notify(fd, message)
         finally:
             os.close(fd)
+
+
+def _some(waiting: dict[_T, None]) -> list[_T]:
+    """Take up to a batch of what was queued first."""
+    taken = list(islice(waiting, _BATCH))
+    for each in taken:
+        del waiting[each]
+    return taken
 
 
 async def write_back(session: Session, nodeid: int) -> None:

@@ -24,6 +24,7 @@ log = logging.getLogger("fusemux.fuse")
 
 _LOGGED_MAX = 256  # distinct faults of handlers that are logged in full, in one session
 _INCAPABLE_MAX = 65536
+_NOFLUSH = int(OpenFlag.NOFLUSH)
 
 
 # ENOENT: the kernel does not know the node; EINVAL: it does not know the message; the others: it is over.
@@ -46,7 +47,6 @@ class SessionOptions(NamedTuple):
     attr_timeout: float = float("inf")
     negative_timeout: float = float("inf")
     keep_cache: bool = True
-    flush: bool = True
     wishes: Wishes = Wishes()
 
 
@@ -72,8 +72,7 @@ class Session:
         self.negative: Validity | None = (
             replies.validity(options.negative_timeout, 0.0) if options.negative_timeout > 0 else None
         )
-        self.file_flags = int(OpenFlag.KEEP_CACHE if options.keep_cache else 0)
-        self.file_flags |= 0 if options.flush else OpenFlag.NOFLUSH
+        self._file_flags = int(OpenFlag.KEEP_CACHE if options.keep_cache else 0)
         self.directory_flags = int(OpenFlag.KEEP_CACHE | OpenFlag.CACHE_DIR) if options.entry_timeout > 0 else 0
         self.agreement: Agreement | None = None
         self.failure: Exception | None = None
@@ -88,6 +87,11 @@ class Session:
         self.requests = 0
         self.errors = 0
         self._logged: set[tuple[str, str, int]] = set()
+
+    @property
+    def file_flags(self) -> int:
+        """How the kernel shall treat a file that is opened now."""
+        return self._file_flags if self.bridge.flushes else self._file_flags | _NOFLUSH
 
     # -- privileges ------------------------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ class MemoryBridge:
         self.last_offset = 2
         self.calls: list[str] = []
         self.record = False
+        self.flushes = True
         self.before: dict[str, Callable[..., Any]] = {}
         self.on_invalidate: Callable[[int], None] | None = None
         self.on_invalidate_entry: Callable[[int, bytes], None] | None = None
@@ -127,6 +128,9 @@ class MemoryBridge:
         node = self.handles.pop(fh)
         node.nopen -= 1
         self._settle(node)
+
+    def may_be_written(self, nodeid: int) -> bool:
+        return any(node.number == nodeid for node in self.handles.values())
 
     async def disconnect(self) -> None:
         """The kernel is gone: nothing is open or referred to any more."""

@@ -318,12 +318,16 @@ def test_names_that_do_not_exist_are_remembered_unless_told_otherwise() -> None:
     play(asked_again, options=SessionOptions(negative_timeout=0))
 
 
-def test_flush_can_be_left_out() -> None:
+def test_the_kernel_need_not_flush_where_nobody_listens() -> None:
     async def scene(kernel: Kernel) -> None:
-        reply = await kernel.ask(Opcode.CREATE, 1, fixed(Opcode.CREATE, 2, 0o100644, 0, 0) + b"f\0")
-        assert struct.unpack_from("=I", reply.body, 136)[0] & OpenFlag.NOFLUSH
+        for name, flushes in ((b"f", True), (b"g", False)):
+            kernel.bridge.flushes = flushes
+            reply = await kernel.ask(Opcode.CREATE, 1, fixed(Opcode.CREATE, 2, 0o100644, 0, 0) + name + b"\0")
+            node, fh = struct.unpack_from("=Q120xQ", reply.body)
+            assert bool(struct.unpack_from("=I", reply.body, 136)[0] & OpenFlag.NOFLUSH) is not flushes
+            assert (await kernel.ask(Opcode.FLUSH, node, fixed(Opcode.FLUSH, fh, 0))).errno == 0
 
-    play(scene, options=SessionOptions(flush=False))
+    play(scene)
 
 
 # -- privileges ----------------------------------------------------------------------------------------------------
