@@ -11,8 +11,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from stat import S_IFREG
 from typing import Any
 
+from fusemux.graph.cluster.replicate import locks
 from fusemux.graph.cluster.replicate.changelog import METADATA, Keys
 from fusemux.graph.cluster.replicate.delays import Clock, clock_of
 from fusemux.graph.cluster.replicate.eager import Eager, Opened
@@ -58,6 +60,7 @@ class Core(Translator):
         self.generation = 0
         self.token: object = object()
         self.clean_token: object | None = None
+        self.blames = 0  # how often copies were blamed: what was asked of them before that may be out of date
         self._ways: tuple[Any, ...] = ()
         self._merged_for: Xdata = None
         self._merged: Mapping[bytes, Any] = {}
@@ -155,6 +158,7 @@ class Core(Translator):
 
     def blame(self, inode: Inode, kind: int, failed: int) -> None:
         """Children have just missed a change of `inode`: do not read it there."""
+        self.blames += 1
         known = inode.ctx[self.inode_slot]
         if known is None or known.generation != self.generation:
             inode.ctx[self.inode_slot] = None
@@ -185,21 +189,35 @@ class Core(Translator):
 
         `writing`: how many of the locks on its data are the caller's own, so that sizes tell something.
         """
+        blames = self.blames
         replies = await self.everywhere("lookup", frame, inode, b"", self.keys.ask)
         finding = find(as_answers(replies), self.members.everyone, self.members.quorum)
         if finding.errno:
             raise FopError(finding.errno, f"{self.name}: {len(self.children)} copies asked")
-        return self.learn(inode, replies, finding.holders, writing=writing)
+        known = self.learn(inode, replies, finding.holders, blames, writing=writing)
+        if writing or self.inline or not self.sizes_differ(replies):
+            return known
+        # Perhaps a write came between the answers: ask again when there is none.
+        grant = await self.locks.acquire(inode.gfid, locks.data())
+        try:
+            return await self.refresh(frame, inode, writing=1)
+        finally:
+            self.locks.release(grant)
 
-    def learn(self, inode: Inode, replies: Replies, holders: int, *, writing: int = 0) -> Copies:
-        """Remember what the copies in `holders` answered about `inode`."""
+    def learn(self, inode: Inode, replies: Replies, holders: int, blames: int, *, writing: int = 0) -> Copies:
+        """What the copies in `holders` answered about `inode`; remembered, if nobody was blamed since (`blames`)."""
         answers = [reply if holders >> i & 1 else None for i, reply in enumerate(replies)]
         busy = self.locks.writers(inode.gfid) > writing
         seen, data, metadata = accusations(answers, self.keys, self.arbiters, busy=busy)
-        first = next(answer for answer in answers if answer is not None)
-        known = self.copies(seen, data, metadata, inode.gfid, directory=first.is_dir)
-        inode.ctx[self.inode_slot] = known
+        model = next(answer for answer in answers if answer is not None)
+        known = self.copies(seen, data, metadata, inode.gfid, directory=model.is_dir)
+        inode.ctx[self.inode_slot] = known if blames == self.blames else None
         return known
+
+    def sizes_differ(self, replies: Replies) -> bool:
+        holders = [reply for i, reply in enumerate(replies) if not self.arbiters >> i & 1]
+        files = [reply for reply in holders if isinstance(reply, Iatt) and reply.type == S_IFREG]
+        return len({file.size for file in files}) > 1
 
     # -- calling children --------------------------------------------------------------------------------------
 

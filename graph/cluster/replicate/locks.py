@@ -2,6 +2,7 @@
 
 A transaction locks what it changes: a range of a file's data, an inode's metadata, names in directories.  Locks on one inode
 are granted in the order they were asked for: one waits while an earlier one that it conflicts with is held or waits.
+Whoever takes several takes them in one order: names before metadata, data, and opening, and by gfid among each.
 An inode without locks is not in `held`, so a fop that runs to its end without waiting needs no lock of its own, only
 `gfid in locks.held` to see that nobody else is in the middle of something.
 
@@ -18,6 +19,7 @@ import trio
 __all__ = ["END", "Grant", "Locks", "Span", "data", "metadata", "name", "opening"]
 
 END = 1 << 63  # beyond every offset
+_ORDER = ("name", "metadata", "data", "opening")  # who holds one may wait for a later one only
 
 
 class Span(NamedTuple):
@@ -52,6 +54,11 @@ def opening() -> Span:
 def name(name: bytes | None) -> Span:
     """None: the directory's names altogether."""
     return Span("name", name=name)
+
+
+def _rank(lock: tuple[bytes, Span]) -> tuple[int, bytes, bytes]:
+    gfid, span = lock
+    return _ORDER.index(span.space), gfid, span.name or b""
 
 
 class Grant:
@@ -94,10 +101,10 @@ class Locks:
         A lock on all names of a directory stands for those on single names of it.
         """
         whole = {gfid for gfid, span in wanted if span == name(None)}
-        needed = {(gfid, span) for gfid, span in wanted if gfid not in whole or span.name is None}
+        needed = {(gfid, span) for gfid, span in wanted if span.name is None or gfid not in whole}
         grants: list[Grant] = []
         try:
-            for gfid, span in sorted(needed, key=lambda lock: (lock[0], lock[1].space, lock[1].name or b"")):
+            for gfid, span in sorted(needed, key=_rank):
                 grants.append(await self.acquire(gfid, span))
         except BaseException:
             self.release(*grants)

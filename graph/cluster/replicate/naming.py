@@ -34,10 +34,10 @@ class Finding(NamedTuple):
     uneven: bool = False  # copies disagree: name healing has something to do
 
 
-def find(replies: Sequence[Iatt | int | None], trusted: int, quorum: Quorum, *, underway: bool = False) -> Finding:
+def find(replies: Sequence[Iatt | int | None], trusted: int, quorum: Quorum) -> Finding:
     """Weigh the answers: an Iatt, an errno, or None from a child that was not asked.
 
-    `trusted`: the copies of the directory that nobody accuses of entries.  `underway`: a transaction on this name runs.
+    `trusted`: the copies of the directory that nobody accuses of entries.
     """
     has = sum(1 << i for i, reply in enumerate(replies) if isinstance(reply, Iatt))
     lacks = sum(1 << i for i, reply in enumerate(replies) if isinstance(reply, int) and reply in _ABSENT)
@@ -47,7 +47,7 @@ def find(replies: Sequence[Iatt | int | None], trusted: int, quorum: Quorum, *, 
         return Finding(fold(e for e in errors if e not in _ABSENT) if errors else NO_QUORUM)
     believed = answered & trusted or answered
     uneven = bool(has and lacks)
-    if not has & believed or (underway and lacks & believed and not quorum(has)):
+    if not has & believed:
         return Finding(fold(e for e in errors if e in _ABSENT), uneven=uneven)
     gfids = {reply.gfid for i, reply in enumerate(replies) if isinstance(reply, Iatt) and believed >> i & 1}
     if len(gfids) > 1:

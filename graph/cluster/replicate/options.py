@@ -35,6 +35,7 @@ OPTIONS = (
            "way, 4 least latency, 5 least latency times reads.", key="cluster.read-hash-mode", low=0, high=5),
     Option("consistent-metadata", "bool", "no", "Listings show attributes only from the copy that also serves the file.",
            key="cluster.consistent-metadata"),
+    Option("volume-id", "str", None, "The volume's id: names the hidden directory where healing parks directories.", live=False),
     Option("self-heal-daemon", "bool", "on", "Heal in the background what the indices list.", key="cluster.self-heal-daemon"),
     Option("heal-timeout", "int", "600", "Seconds between two looks at the indices; a brick that comes back is looked at at once.",
            key="cluster.heal-timeout", low=5, high=2147483647),

@@ -9,6 +9,7 @@ The caller is answered after the post-op when a copy failed, so that no crash ca
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,7 @@ __all__ = ["CREATES", "ENTRY_CHANGED", "Change", "Transactions"]
 
 ENTRY_CHANGED = b"glusterfs.xattrop-entry-create"  # tells features/index which name of the directory changed
 CREATES = frozenset({"create", "tmpfile"})  # leave a file open
+_GONE = frozenset({errno.ENOENT, errno.ESTALE})
 _ORDERS = os.O_CREAT | os.O_EXCL | os.O_TRUNC  # of open(2)'s flags, not to be repeated when a file is opened again
 
 
@@ -39,7 +41,7 @@ class Change:
     changes in it.  `made`: gfid and mode of what a create, mknod or mkdir brings into the world.
     """
 
-    __slots__ = ("args", "emptied", "fop", "kind", "made", "owners")
+    __slots__ = ("args", "fop", "gaining", "kind", "losing", "made", "owners")
 
     def __init__(
         self,
@@ -48,22 +50,28 @@ class Change:
         args: tuple[Any, ...],
         *owners: tuple[Inode, bytes | None],
         made: tuple[bytes, int] | None = None,
-        emptied: Inode | None = None,
+        losing: Inode | None = None,
+        gaining: Inode | None = None,
     ) -> None:
         self.kind = kind
         self.fop = fop
         self.args = args  # as the children get them, the frame first
         self.owners = owners
         self.made = made
-        self.emptied = emptied  # a directory that goes: nothing may be made in it meanwhile
+        self.losing = losing  # what a name is taken from: nothing may be done to it meanwhile, for it may be the last
+        self.gaining = gaining  # what gets another name: it may not lose its last one meanwhile
 
     def spans(self) -> list[tuple[bytes, locks.Span]]:
         """The locks it needs."""
         if self.kind == METADATA:
             return [(inode.gfid, locks.metadata()) for inode, _ in self.owners]
         wanted = [(inode.gfid, locks.name(name)) for inode, name in self.owners]
-        if self.emptied is not None:
-            wanted.append((self.emptied.gfid, locks.name(None)))
+        if self.losing is not None:
+            parts = [locks.name(None), locks.metadata(), locks.data(), locks.opening()]
+            gone = parts[:2] if stat.S_ISDIR(self.losing.type) else parts[1:]
+            wanted += [(self.losing.gfid, span) for span in gone]
+        if self.gaining is not None:
+            wanted.append((self.gaining.gfid, locks.metadata()))
         return wanted
 
     @property
@@ -236,8 +244,13 @@ class Transactions(Core):
         for inode, name in change.owners:
             which, by = (result.absolved, -1) if result.absolved else (accused, 1)
             replies = await self.mark(result.good, inode, change.kind, result.dirty, which, by=by, name=name)
-            recorded &= self.succeeded(result.good, replies)
+            recorded &= self.told(result.good, replies)
         return recorded
+
+    def told(self, which: int, replies: Replies) -> int:
+        """The children that know what the changelog should say: those that recorded it, and those where the file has gone."""
+        gone = sum(1 << i for i, reply in enumerate(replies) if isinstance(reply, FopError) and reply.errno in _GONE)
+        return self.succeeded(which, replies) | which & gone
 
     async def _accuse_of_new(self, made: tuple[bytes, int], good: int) -> None:
         missed = self.members.everyone & ~good

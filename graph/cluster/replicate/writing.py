@@ -292,7 +292,7 @@ class Writing(Transactions):
             replies = await self.mark(good, inode, DATA, 0 if eager.stuck else -1, eager.failed)
         else:  # nothing was changed after all: those that were absent have missed nothing
             replies = await self.mark(good, inode, DATA, -1, eager.absent, by=-1)
-        eager.recorded = not eager.failed or self.members.quorum(self.succeeded(good, replies))
+        eager.recorded = not eager.failed or self.members.quorum(self.told(good, replies))
         if eager.failed:
             self.blame(inode, DATA, eager.failed)
 

@@ -67,7 +67,9 @@ class Entries(Transactions):
         return await self.change(Change(ENTRY, "symlink", args, (parent, name)))
 
     async def link(self, frame: Frame, inode: Inode, parent: Inode, name: bytes, xdata: Xdata = None) -> Iatt:
-        return await self.change(Change(ENTRY, "link", (frame, inode, parent, name, xdata), (parent, name)))
+        return await self.change(
+            Change(ENTRY, "link", (frame, inode, parent, name, xdata), (parent, name), gaining=inode)
+        )
 
     async def unlink(self, frame: Frame, parent: Inode, name: bytes, inode: Inode, xdata: Xdata = None) -> None:
         known = parent.ctx[self.inode_slot]
@@ -75,20 +77,19 @@ class Entries(Transactions):
         if known is not None and known.token is self.token and parent.gfid not in self.locks.held:
             replies, failed = await self.loop("unlink", args)
             if failed:
-                change = Change(ENTRY, "unlink", args, (parent, name))
+                change = Change(ENTRY, "unlink", args, (parent, name), losing=inode)
                 await self._conclude(change, self.members.everyone, replies, self.members.everyone, dirtied=False)
             return
-        await self._transact(Change(ENTRY, "unlink", args, (parent, name)))
+        await self._transact(Change(ENTRY, "unlink", args, (parent, name), losing=inode))
 
     async def rmdir(self, frame: Frame, parent: Inode, name: bytes, inode: Inode, xdata: Xdata = None) -> None:
         args = (frame, parent, name, inode, xdata)
-        await self.change(Change(ENTRY, "rmdir", args, (parent, name), emptied=inode))
+        await self.change(Change(ENTRY, "rmdir", args, (parent, name), losing=inode))
 
     async def rename(
         self, frame: Frame, parent: Inode, name: bytes, newparent: Inode, newname: bytes, inode: Inode,
         replaced: Inode | None, flags: int, xdata: Xdata = None,
     ) -> Iatt:  # fmt: skip
         args = (frame, parent, name, newparent, newname, inode, replaced, flags, xdata)
-        emptied = replaced if replaced is not None and stat.S_ISDIR(replaced.type) else None
-        change = Change(ENTRY, "rename", args, (parent, name), (newparent, newname), emptied=emptied)
+        change = Change(ENTRY, "rename", args, (parent, name), (newparent, newname), losing=replaced)
         return await self.change(change)

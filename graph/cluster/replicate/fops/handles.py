@@ -11,6 +11,7 @@ import os
 import stat
 from typing import Any
 
+from fusemux.graph.cluster.replicate import locks
 from fusemux.graph.cluster.replicate.changelog import DATA
 from fusemux.graph.cluster.replicate.core import Replies
 from fusemux.graph.cluster.replicate.eager import Opened
@@ -55,7 +56,11 @@ class Handles(Data):
             raise self.unreadable(inode)
         up = self.members.up
         self.require_quorum(up)
-        await self.shielded(self._open_on_all, up, fop, args, frame, fd)
+        grant = await self.locks.acquire(inode.gfid, locks.opening())
+        try:
+            await self.shielded(self._open_on_all, up, fop, args, frame, fd)
+        finally:
+            self.locks.release(grant)
 
     async def _open_on_all(self, up: int, fop: str, args: tuple[Any, ...], frame: Frame, fd: Fd) -> None:
         await self._open_where(up, await self.wind(up, fop, *args), frame, fd)

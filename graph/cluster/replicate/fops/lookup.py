@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Mapping
+from typing import Any
 
+from fusemux.graph.cluster.replicate import locks
 from fusemux.graph.cluster.replicate.changelog import DATA, METADATA, ZERO
 from fusemux.graph.cluster.replicate.core import Core, Replies, as_answers, first
 from fusemux.graph.cluster.replicate.naming import find
@@ -31,12 +34,26 @@ class Lookup(Core):
                 return self._found(replies)
             if error is not None and all(isinstance(r, FopError) and r.errno == error.errno for r in replies):
                 raise error
-            return self._weigh(inode, name, replies, self.members.everyone)
+            return await self._weigh(frame, inode, name, replies, self.members.everyone, self.blames)
+        return await self._general(frame, inode, name, request)
+
+    async def _general(self, frame: Frame, inode: Inode, name: bytes, request: Mapping[bytes, Any]) -> Iatt:
         trusted = self.members.everyone
         if name:
             trusted = (await self.known(frame, inode)).sources(DATA)
+        blames = self.blames
         replies = await self.everywhere("lookup", frame, inode, name, request)
-        return self._weigh(inode, name, replies, trusted)
+        alone = self.inline and inode.gfid not in self.locks.held
+        if not name or alone or len({_claim(reply) for reply in replies if reply is not None}) == 1:
+            return await self._weigh(frame, inode, name, replies, trusted, blames)
+        # Perhaps the name was changed between the answers: ask again when nobody changes it.
+        grant = await self.locks.acquire(inode.gfid, locks.name(name))
+        try:
+            blames = self.blames
+            replies = await self.everywhere("lookup", frame, inode, name, request)
+        finally:
+            self.locks.release(grant)
+        return await self._weigh(frame, inode, name, replies, trusted, blames)
 
     def _equal(self, replies: Replies) -> bool:
         """Whether all copies are alike, and no copy accuses another."""
@@ -65,19 +82,25 @@ class Lookup(Core):
         reply: Iatt = replies[child] if child > 0 else model
         return reply
 
-    def _weigh(self, parent: Inode, name: bytes, replies: Replies, trusted: int) -> Iatt:
+    async def _weigh(
+        self, frame: Frame, parent: Inode, name: bytes, replies: Replies, trusted: int, blames: int
+    ) -> Iatt:
         """The copies differ, or some did not answer."""
-        underway = bool(name) and any(
-            grant.span.name in (name, None) and grant.span.space == "name"
-            for grant in self.locks.held.get(parent.gfid, ())
-        )
-        finding = find(as_answers(replies), trusted, self.members.quorum, underway=underway)
+        finding = find(as_answers(replies), trusted, self.members.quorum)
         if finding.errno:
             raise self.failure(replies, finding.errno)
         model: Iatt = replies[first(finding.holders)]
         inode = self.graph.itable.learn(model.gfid, stat.S_IFMT(model.mode)) if name else parent
-        known = self.learn(inode, replies, finding.holders)
-        readable = known.readable(METADATA, self.arbiters)
+        known = self.learn(inode, replies, finding.holders, blames)
+        if known.data and not self.inline and self.sizes_differ(replies):
+            known = await self.refresh(frame, inode)
+        readable = known.readable(METADATA, self.arbiters) & finding.holders or finding.holders
         child = known.read_metadata
-        reply: Iatt = replies[child if child >= 0 else first(readable or finding.holders)]
+        reply: Iatt = replies[child if child >= 0 and readable >> child & 1 else first(readable)]
         return reply
+
+
+def _claim(reply: Any) -> bytes | int:
+    """What one copy says about a name: its gfid, or why there is none."""
+    claim: bytes | int = reply.errno if isinstance(reply, FopError) else reply.gfid
+    return claim

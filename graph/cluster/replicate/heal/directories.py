@@ -15,8 +15,9 @@ from fusemux.graph.cluster.replicate import locks
 from fusemux.graph.cluster.replicate.changelog import ENTRY
 from fusemux.graph.cluster.replicate.core import Core
 from fusemux.graph.cluster.replicate.heal.direction import Favourite, Marks, Plan, entry_plan
-from fusemux.graph.cluster.replicate.heal.inspection import Outcome, absolve, arbiter_of, inspect, quorum_of
+from fusemux.graph.cluster.replicate.heal.inspection import Outcome, absolve, arbiter_of, inspect, quorum_of, times_of
 from fusemux.graph.cluster.replicate.heal.names import heal_name
+from fusemux.graph.cluster.replicate.heal.parking import PREFIX
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.types import Iatt, SetAttr
@@ -79,6 +80,7 @@ async def _names(core: Core, inode: Inode, marks: Marks, plan: Plan) -> tuple[li
     for index in range(len(core.children)):
         found.update(await _listing(core, index, inode))
     present = await _listing(core, plan.source, inode) if plan.source >= 0 else found
+    found = {name for name in found if not name.startswith(PREFIX)}
     # What must be made comes first: a renamed file is then linked by its gfid before its old name goes.
     return sorted(found, key=lambda name: (name not in present, name)), listed
 
@@ -105,11 +107,7 @@ async def _times(core: Core, inode: Inode, plan: Plan, before: Sequence[Iatt]) -
     model = before
     if plan.source >= 0:
         model = [await core.children[plan.source].lookup(core.internal, inode, b"", None)]
-    return SetAttr(
-        atime_ns=max(iatt.atime_ns for iatt in model),
-        mtime_ns=max(iatt.mtime_ns for iatt in model),
-        ctime_ns=max(iatt.ctime_ns for iatt in model),
-    )
+    return times_of(*model)
 
 
 async def _finish(core: Core, inode: Inode, marks: Marks, plan: Plan, listed: set[bytes], times: SetAttr) -> None:

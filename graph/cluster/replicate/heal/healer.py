@@ -23,8 +23,9 @@ from fusemux.graph.cluster.replicate.heal.attributes import heal_attributes
 from fusemux.graph.cluster.replicate.heal.contents import heal_contents
 from fusemux.graph.cluster.replicate.heal.direction import FAVOURITES, Favourite
 from fusemux.graph.cluster.replicate.heal.directories import heal_entries
-from fusemux.graph.cluster.replicate.heal.inspection import Outcome
+from fusemux.graph.cluster.replicate.heal.inspection import Outcome, settle_indices
 from fusemux.graph.cluster.replicate.heal.names import heal_name
+from fusemux.graph.cluster.replicate.heal.parking import is_parked, purge
 from fusemux.graph.cluster.replicate.writing import Writing
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
@@ -102,6 +103,8 @@ class Healer:
                 else:
                     await self._sweep_index(progress)
                 if progress.healed == healed:
+                    if not progress.failed and not await self.listed():
+                        await purge(self.core)
                     return progress
             return progress
         finally:
@@ -183,9 +186,15 @@ class Healer:
         root.ctx[core.inode_slot] = None
 
     async def _gone_everywhere(self, gfid: bytes) -> bool:
+        """Whether no copy has it, or only among what is parked and about to be purged."""
         inode = Inode(gfid, 0, self.core.graph.itable.inode_slots)
         replies = await self.core.wind(self.core.members.up, "lookup", self.core.internal, inode, b"", None)
-        return all(isinstance(r, FopError) and r.errno in (errno.ENOENT, errno.ESTALE) for r in replies)
+        for edge, reply in zip(self.core.children, replies, strict=True):
+            if isinstance(reply, FopError) and reply.errno in (errno.ENOENT, errno.ESTALE):
+                continue
+            if not isinstance(reply, Iatt) or not await is_parked(self.core, edge.index, inode):
+                return False
+        return True
 
     async def _unlist(self, gfid: bytes) -> None:
         """No copy has the file any more: it needs no healing."""
@@ -253,6 +262,8 @@ class Healer:
             elif stat.S_ISREG(kind):
                 outcomes.append(await heal_contents(core, inode, pick))
             outcomes.append(await heal_attributes(core, inode, pick))
+            if not any(outcome.pending for outcome in outcomes):
+                await settle_indices(core, inode)
         finally:
             inode.nopen -= 1
             inode.ctx[core.inode_slot] = None

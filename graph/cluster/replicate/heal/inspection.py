@@ -11,9 +11,9 @@ from fusemux.graph.cluster.replicate.core import Core
 from fusemux.graph.cluster.replicate.heal.direction import Marks, Plan
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
-from fusemux.graph.framework.types import Iatt, Xdata
+from fusemux.graph.framework.types import Iatt, SetAttr, Xdata
 
-__all__ = ["Outcome", "absolve", "arbiter_of", "inspect", "quorum_of"]
+__all__ = ["Outcome", "absolve", "arbiter_of", "inspect", "quorum_of", "settle_indices", "times_of"]
 
 
 class Outcome(NamedTuple):
@@ -40,6 +40,22 @@ def quorum_of(core: Core) -> int:
     if kind == "auto":
         return len(core.children) // 2 + 1
     return int(core.opt.quorum_count or 0) if kind == "fixed" else 0
+
+
+def times_of(*models: Iatt) -> SetAttr:
+    """The times of an inode, to be set on a copy: healing is no change.  Of several, the newest."""
+    return SetAttr(
+        atime_ns=max(model.atime_ns for model in models),
+        mtime_ns=max(model.mtime_ns for model in models),
+        ctime_ns=max(model.ctime_ns for model in models),
+    )
+
+
+async def settle_indices(core: Core, inode: Inode) -> None:
+    """Adding nothing to counters that are zero takes the inode off the indices."""
+    asked = {key: bytes(12) for key in (*core.keys.pending, core.keys.dirty)}
+    for edge in core.children:
+        await edge.xattrop(core.internal, inode, ADD_ARRAY, asked, None)
 
 
 async def inspect(core: Core, inode: Inode) -> tuple[Sequence[Iatt], Marks]:

@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, new_entry
 from fusemux.graph.cluster.replicate.core import Core
 from fusemux.graph.cluster.replicate.heal.direction import Favourite
+from fusemux.graph.cluster.replicate.heal.inspection import times_of
+from fusemux.graph.cluster.replicate.heal.parking import park
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.types import Frame, Iatt, SetAttr
 
 __all__ = ["Decision", "decide", "heal_name", "look"]
 
-_RECURSIVE: Mapping[bytes, object] = {b"glusterfs.rmdir-recursive": True}
 _PATH = b"glusterfs.ancestry.path"
 _GONE = (errno.ENOENT, errno.ESTALE)
 
@@ -88,7 +89,7 @@ async def heal_name(core: Core, parent: Inode, name: bytes, source: int, pick: F
     for child in decision.remove:
         answer = answers[child]
         assert answer is not None
-        await _remove(core, child, parent, name, answer)
+        await _remove(core, child, parent, name, answer, source)
     if decision.create:
         model = answers[decision.model]
         assert model is not None
@@ -107,21 +108,16 @@ async def _give_gfid(core: Core, parent: Inode, name: bytes, answers: list[Iatt 
     return [reply if isinstance(reply, Iatt) else None for reply in replies]
 
 
-async def _remove(core: Core, child: int, parent: Inode, name: bytes, gone: Iatt) -> None:
+async def _remove(core: Core, child: int, parent: Inode, name: bytes, gone: Iatt, source: int) -> None:
     edge = core.children[child]
     inode = core.graph.itable.learn(gone.gfid, gone.type)
     if gone.is_dir:
-        await edge.rmdir(core.internal, parent, name, inode, _RECURSIVE)
+        await park(core, child, parent, name, inode)
         return
     await edge.unlink(core.internal, parent, name, inode, None)
-    if gone.nlink > 1:
-        await _restore_times(core, child, inode, gone)
-
-
-async def _restore_times(core: Core, child: int, inode: Inode, model: Iatt) -> None:
-    """Names come and go in healing without the file having changed."""
-    times = SetAttr(atime_ns=model.atime_ns, mtime_ns=model.mtime_ns, ctime_ns=model.ctime_ns)
-    await core.children[child].setattr(core.internal, inode, times, None)
+    if gone.nlink > 1:  # names come and go in healing without the file having changed
+        model = await _known(core, source, inode) if source >= 0 else None
+        await edge.setattr(core.internal, inode, times_of(model or gone), None)
 
 
 async def _create(core: Core, child: int, parent: Inode, name: bytes, source: int, model: Iatt) -> None:
@@ -129,12 +125,12 @@ async def _create(core: Core, child: int, parent: Inode, name: bytes, source: in
     edge = core.children[child]
     inode = core.graph.itable.learn(model.gfid, model.type)
     frame = Frame(model.uid, model.gid, core.internal.pid)
-    if await _knows(core, child, inode):
+    if await _known(core, child, inode) is not None:
         if model.is_dir:
             await _move(core, child, inode, parent, name)
         else:
             await edge.link(frame, inode, parent, name, None)
-            await _restore_times(core, child, inode, model)
+        await edge.setattr(core.internal, inode, times_of(model), None)
         return
     await _record(core, child, source, inode, model)
     mode = model.mode & 0o7777
@@ -159,14 +155,15 @@ async def _own(core: Core, child: int, inode: Inode, model: Iatt) -> None:
     await core.children[child].setattr(core.internal, inode, attrs, None)
 
 
-async def _knows(core: Core, child: int, inode: Inode) -> bool:
+async def _known(core: Core, child: int, inode: Inode) -> Iatt | None:
+    """What the copy has by this gfid, under whatever name."""
     try:
-        await core.children[child].lookup(core.internal, inode, b"", None)
+        found: Iatt = await core.children[child].lookup(core.internal, inode, b"", None)
     except FopError as error:
         if error.errno not in _GONE:
             raise
-        return False
-    return True
+        return None
+    return found
 
 
 async def _move(core: Core, child: int, inode: Inode, parent: Inode, name: bytes) -> None:
@@ -178,7 +175,9 @@ async def _move(core: Core, child: int, inode: Inode, parent: Inode, name: bytes
     for component in above:
         found = await edge.lookup(core.internal, at, component, None)
         at = core.graph.itable.learn(found.gfid, found.type)
+    before = await edge.lookup(core.internal, at, b"", None)
     await edge.rename(core.internal, at, old, parent, name, inode, None, 0, None)
+    await edge.setattr(core.internal, at, times_of(before), None)
 
 
 async def _record(core: Core, child: int, source: int, inode: Inode, model: Iatt) -> None:

@@ -30,7 +30,7 @@ async def path_of(healer: Healer, gfid: bytes) -> str | None:
             answer = await edge.getxattr(core.internal, inode, b"glusterfs.gfidtopath", None)
         except FopError:
             continue
-        first = bytes(next(iter(answer.values()))).split(b"\0")[0]
+        first = bytes(next(iter(answer.values()))).partition(b":/")[0]  # a name has no slash
         if first:
             return first.decode(errors="surrogateescape")
     return None
