@@ -39,7 +39,16 @@ _READY_TIMEOUT_S = 20
 _STOP_TIMEOUT_S = 10
 _NOTICES_AT_ONCE = 256
 _REQUEST_MAX = 1 << 20  # of libfuse
-_SESSION_WIDE = ("allow_other", "default_permissions", "writeback_cache", "posix_acl", "max_read", "subtype")
+_SESSION_WIDE = (
+    "allow_other",
+    "default_permissions",
+    "writeback_cache",
+    "posix_acl",
+    "max_read",
+    "subtype",
+    "sync",
+    "dirsync",
+)
 
 
 class Pyfuse3Binding:
@@ -96,7 +105,8 @@ class Pyfuse3Binding:
         await trio.to_thread.run_sync(partial(self._unmount, path, lazy=lazy), abandon_on_cancel=True)
         self.points.pop(path, None)
         if not self.points and not lazy:
-            await self._ended.wait()
+            with trio.move_on_after(_STOP_TIMEOUT_S):  # a place that was detached before may still be in use
+                await self._ended.wait()
 
     async def stop(self) -> None:
         """Unmount all.  What is in use is written back, and its connection ended: open files there fail from then on."""

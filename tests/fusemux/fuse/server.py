@@ -72,7 +72,11 @@ class Served:
         self.bridges: dict[str, Bridge] = {}
 
     async def mount(self, process: Process) -> None:
-        mount_options = MountOptions(writeback_cache=self.options.writeback, read_only=self.options.read_only)
+        mount_options = MountOptions(
+            writeback_cache=self.options.writeback,
+            read_only=self.options.read_only,
+            allow_other=os.geteuid() == 0,
+        )
         points = []
         for number, path in enumerate(self.options.paths):
             graph = Graph([Section(f"memory{number}", Troubled.type)], process)
