@@ -213,7 +213,7 @@ class Transactions(Core):
         """
         errnos = [reply.errno if isinstance(reply, FopError) else 0 for reply in replies]
         result = verdict(change.kind, took, errnos, sources, self.members.quorum, dirtied=dirtied, absent=absent)
-        accused = result.accused | late if not result.errno else 0
+        accused = result.accused | late if not result.errno else result.accused
         self._remember(change, result, accused)
         if change.fop in CREATES:
             await self._opened(change, took, replies, result)

@@ -62,8 +62,3 @@ def test_two_copies(replies: list[Iatt | int | None], trusted: int, finding: Fin
 )
 def test_three_copies_with_quorum(replies: list[Iatt | int | None], trusted: int, finding: Finding) -> None:
     assert find(replies, trusted, AUTO3) == finding
-
-
-def test_a_name_that_is_just_being_made_does_not_exist_before_a_quorum_has_it() -> None:
-    assert find([ONE, ENOENT, ENOENT], 0b111, AUTO3, underway=True) == Finding(ENOENT, uneven=True)
-    assert find([ONE, ONE, ENOENT], 0b111, AUTO3, underway=True).errno == 0

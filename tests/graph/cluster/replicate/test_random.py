@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 
 import pytest
 import trio
@@ -224,3 +225,69 @@ def test_a_copy_that_answers_errors_at_random_is_accused_and_never_believed(seed
         trio.run(main)
     except FopError as error:
         raise AssertionError(f"seed {seed}: an operation failed though a good copy was there: {error}") from error
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nothing_acknowledged_is_lost_when_a_brick_fails_in_the_middle_of_operations(seed: int) -> None:
+    """The brick goes and comes while fops wait for their threads."""
+
+    async def main() -> None:
+        random_ = random.Random(seed)
+        count = random_.choice([2, 3])
+        victim = random_.randrange(count)
+        async with served(count, brick={"io-mode": "pool"}, choose_local="off") as volume:
+            model = Model()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(failing_again_and_again, volume, victim, random_)
+                for _ in range(80):
+                    await step(volume, model, random_)
+                nursery.cancel_scope.cancel()
+            await volume.bricks[victim].start()
+            await holds(volume, model)
+            for brick in range(count):
+                for path, blames in volume.all_marks(brick).items():
+                    assert set(blames) <= {f"client-{victim}", "dirty"}, (seed, brick, path)
+
+    trio.run(main)
+
+
+async def failing_again_and_again(volume: Volume, victim: int, random_: random.Random) -> None:
+    while True:
+        for _ in range(random_.randrange(30)):
+            await trio.lowlevel.checkpoint()
+        with trio.CancelScope(shield=True):
+            brick = volume.bricks[victim]
+            await (brick.kill() if brick.up else brick.start())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_clients_that_get_in_each_others_way_leave_the_copies_identical(seed: int) -> None:
+    """Six at once on the same few names; whether one operation of them fails is for them to sort out."""
+
+    async def client(volume: Volume, random_: random.Random) -> None:
+        for _ in range(25):
+            try:
+                await step(volume, view(volume), random_)
+            except FopError as error:
+                assert error.errno in (errno.ENOENT, errno.EEXIST, errno.ESTALE, errno.ENOTEMPTY, errno.ENOTDIR), error
+
+    def view(volume: Volume) -> Model:
+        """What lies on the first brick right now, or hardly a moment ago."""
+        model = Model()
+        with suppress(FileNotFoundError):
+            for path, shape in volume.tree(0).items():
+                model.files[path] = bytearray(shape[-1]) if isinstance(shape[-1], bytes) else None
+        return model
+
+    async def main() -> None:
+        async with served(2, brick={"io-mode": "pool"}) as volume:
+            for folder in FOLDERS:
+                await volume.mkdir(folder)
+            async with trio.open_nursery() as nursery:
+                for n in range(6):
+                    nursery.start_soon(client, volume, random.Random(seed * 100 + n))
+            await volume.replicate.drain()
+            assert volume.all_marks(0) == volume.all_marks(1) == {}
+            assert volume.tree(0) == volume.tree(1)
+
+    trio.run(main)

@@ -505,3 +505,52 @@ def test_a_fop_waits_for_a_lock_that_healing_holds_and_cannot_be_torn_while_it_e
             await volume.close(fd)
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_a_lookup_in_the_middle_of_a_rename_waits_instead_of_finding_two_files() -> None:
+    async def main() -> None:
+        async with served(2) as volume:
+            await prepared(volume)
+            moved = await volume.lookup("f")
+            slow(volume, "rename", 1)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(volume.rename, "f", "g")
+                await trio.sleep(5)
+                assert (await volume.lookup("g")).gfid == moved.gfid
+            assert volume.all_marks(0) == volume.all_marks(1) == {}
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_a_lookup_in_the_middle_of_a_write_does_not_take_the_slower_copy_for_a_bad_one() -> None:
+    async def main() -> None:
+        async with served(2) as volume:
+            await volume.create("f", b"hello")
+            fd = await volume.open("f")
+            delayed = slow(volume, "writev", 1)
+            place(volume.replicate.children[0], Fault("delay", fops=frozenset({"lookup"}), delay_s=4))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(volume.top.writev, volume.tick(), fd, b" world", 5)
+                await trio.sleep(7)
+                await volume.lookup("f")  # one copy answers before the write has come there, the other after
+            lift(volume.replicate.children[1], delayed)
+            known = await volume.replicate.known(volume.reader, fd.inode)
+            assert (known.data, known.metadata) == (0, 0)
+            await volume.close(fd)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_a_file_that_loses_its_name_while_it_is_changed_is_changed_on_all_copies_or_none() -> None:
+    async def main() -> None:
+        async with served(2) as volume:
+            await prepared(volume)
+            slow(volume, "setattr", 1)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(volume.chmod, "f", 0o600)
+                await trio.sleep(1)
+                await volume.unlink("f")
+            assert volume.all_marks(0) == volume.all_marks(1) == {}
+            assert volume.tree(0) == volume.tree(1)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
