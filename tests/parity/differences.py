@@ -26,16 +26,12 @@ LACKS: dict[str, tuple[Lack, ...]] = {"pyfuse3": PYFUSE3, "kernel": ()}
 
 
 # Scripts about one thing that FUSE itself does otherwise.  They must fail (the suite is strict about it).
-_SETGID = (
-    "the kernel's FUSE leaves set-group-ID to us only together with group execute (fuse.h, FUSE_HANDLE_KILLPRIV_V2)"
-)
 _CHOWN = "with FUSE_HANDLE_KILLPRIV_V2 the kernel sends no request for a chown that names nobody"
 _UMASK = "pyfuse3 does not ask for FUSE_DONT_MASK: the kernel applies the umask before we can see that there is a default ACL"
 
 OTHERWISE: dict[str, dict[str, str]] = {
     "pyfuse3": {"a_default_acl_is_inherited": _UMASK},
     "kernel": {
-        "writing_as_a_stranger_clears_setgid_also_without_group_execute": _SETGID,
         "a_chown_that_changes_nobody_clears_setuid_and_setgid_too": _CHOWN,
     },
 }

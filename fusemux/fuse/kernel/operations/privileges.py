@@ -12,19 +12,14 @@ import stat
 
 from fusemux.fuse.kernel import replies
 from fusemux.fuse.kernel.session import Session
+from fusemux.fuse.permissions import groups_of, without_privileges
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.types import Frame, Iatt, SetAttr
 
-__all__ = ["PRIVILEGE_BITS", "drop", "note", "without_privileges"]
+__all__ = ["PRIVILEGE_BITS", "drop", "note"]
 
 PRIVILEGE_BITS = stat.S_ISUID | stat.S_ISGID
 CAPABILITY = b"security.capability"
-
-
-def without_privileges(mode: int) -> int:
-    """Permission bits without setuid, and without setgid where it is one (and not a mark for mandatory locking)."""
-    mode &= ~stat.S_ISUID
-    return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode
 
 
 def note(session: Session, nodeid: int, iatt: Iatt) -> None:
@@ -38,13 +33,15 @@ async def drop(session: Session, frame: Frame, nodeid: int) -> None:
     bridge = session.bridge
     iatt = await bridge.getattr(frame, nodeid)
     mode = stat.S_IMODE(iatt.mode)
-    if without_privileges(mode) != mode:
-        await bridge.setattr(frame, nodeid, 0, None, SetAttr(mode=without_privileges(mode)))
+    member = iatt.gid if frame.uid == 0 else frame.gid  # root counts as one of the group
+    kept = without_privileges(iatt, member, lambda: groups_of(frame.pid))
+    if kept != mode:
+        await bridge.setattr(frame, nodeid, 0, None, SetAttr(mode=kept))
     try:
         await bridge.removexattr(Frame(), nodeid, CAPABILITY)
     except FopError as error:
         if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP, errno.EPERM):
             raise
-    if not without_privileges(mode) & PRIVILEGE_BITS:
+    if not kept & PRIVILEGE_BITS:
         session.privileged.discard(nodeid)
     session.notify(replies.inval_inode(nodeid, -1))  # attributes only: waits for nothing
