@@ -162,19 +162,25 @@ class _Listing:
         self.fd = -1
 
     def _link(self, place: str, base: str) -> None:
-        """Add the entry `place`, a path below this listing; a link of the base file, which is made when it is missing."""
-        base = f"{self.kind}-{base}"
+        source = f"{self.kind}-{base}"
         try:
-            os.link(base, place, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-        except FileNotFoundError:
-            self._make(base)
-            os.link(base, place, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-        except FileExistsError:
-            pass
+            if not self._linked(source, place):
+                self._make(source)
+                self._linked(source, place)
         except OSError as error:
             if error.errno != errno.EMLINK:
                 raise
             self._make(place)
+
+    def _linked(self, source: str, place: str) -> bool:
+        """Whether the entry is there now; False when the base file is missing."""
+        try:
+            os.link(source, place, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except FileExistsError:
+            pass  # listed in an earlier run of the brick
+        except FileNotFoundError:
+            return False
+        return True
 
     def _make(self, name: str) -> None:
         os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0, dir_fd=self.fd))

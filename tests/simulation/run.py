@@ -21,6 +21,7 @@ from typing import Any
 import trio
 import trio.testing
 
+from fusemux.graph.cluster.replicate.heal.report import path_of
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.fops import Fop
 from fusemux.graph.framework.linking import Method
@@ -135,7 +136,8 @@ class Simulation:
         self.say(f"  healed: {progress}")
         listed = await self.volume.replicate.healer.listed()
         if listed or progress.failed:
-            raise Failure(f"still pending after a heal: {[gfid.hex() for gfid in listed]}, {progress}")
+            paths = [await path_of(self.volume.replicate.healer, gfid) for gfid in sorted(listed)]
+            raise Failure(f"still pending after a heal: {paths} {[gfid.hex() for gfid in sorted(listed)]}, {progress}")
         self.behind.clear()
         self.calm = False
 

@@ -151,7 +151,7 @@ def verdict(
     trusted = took_part & sources or took_part
     undo = -1 if dirtied else 0
     if not succeeded & trusted:
-        return _refused(kind, took_part, trusted, errnos, undo, absent)
+        return _refused(kind, took_part, succeeded, trusted, errnos, undo, absent)
     failed = took_part & ~succeeded
     if not quorum(succeeded):
         error = fold(errnos[i] for i in _members(failed))
@@ -159,11 +159,19 @@ def verdict(
     return Verdict(0, succeeded, failed, undo)
 
 
-def _refused(kind: int, took_part: int, trusted: int, errnos: Sequence[int], undo: int, absent: int) -> Verdict:
-    """No trusted copy has done it."""
+def _refused(
+    kind: int, took_part: int, succeeded: int, trusted: int, errnos: Sequence[int], undo: int, absent: int
+) -> Verdict:
+    """No trusted copy has done it.
+
+    A copy that was accused before may have: rmdir succeeds where the entries are missing that the good copies have.
+    Then the good ones accuse it of what it did.
+    """
     said = [errnos[i] for i in _members(trusted)]
     error = fold(said)
     if len(set(said)) == 1 and error != errno.ENOTCONN and not (kind == DATA and error in PARTIAL):
+        if succeeded:
+            return Verdict(error, took_part & ~succeeded, succeeded, undo)
         return Verdict(error, took_part, 0, undo, absolved=absent)
     # A mark on a directory would bring back on healing what was removed while a stale copy was away.
     mark = 0 if undo or trusted != took_part else 1

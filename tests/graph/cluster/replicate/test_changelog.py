@@ -145,7 +145,7 @@ def test_copies_that_were_accused_before_cannot_make_a_success() -> None:
 
 
 def test_what_the_good_copies_refuse_is_refused_whatever_a_stale_one_says() -> None:
-    assert two(ENTRY, 0b11, [EEXIST, 0], 0b01) == Verdict(EEXIST, 0b11, 0, 0)
+    assert two(ENTRY, 0b11, [EEXIST, 0], 0b01) == Verdict(EEXIST, 0b01, 0b10, 0), "it has to be healed of what it did"
     assert two(ENTRY, 0b11, [0, EEXIST], 0b01) == Verdict(0, 0b01, 0b10, 0)
 
 
