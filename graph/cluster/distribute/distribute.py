@@ -4,10 +4,10 @@ Which one, its name tells: every directory divides the hashes of names among the
 kept anywhere, so a lookup or a create asks one subvolume.  When a file cannot be where its name hashes (it was renamed, or there
 was no room) a linkto file there points to it (linkto.py).
 
-The pure modules decide: hash, layout, directory (surveys and healing), rename_plan, space.  The others perform, each a part of the fops:
-lookup, heal, entries, directories, rename, listing, dispatch, metadata.  This one holds them together: life cycle, events,
-and the volume of a single subvolume, where all fops but a few pass through and layouts are written all the same, so that
-subvolumes can be added later.
+The pure modules decide: hash, layout, directory (surveys and healing), rename_plan, space.  The others perform: linkto, heal and
+vouching vouching what several fops need, and fops/ the fops themselves.  This one holds them together: life cycle, events, and the
+volume of a single subvolume, where all fops but a few pass through and layouts are written all the same, so that subvolumes
+can be added later.
 
 Not here: rebalance.  What it would need is kept (commit hashes, options).
 
@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fusemux.graph.cluster.distribute.directory import Directory
-from fusemux.graph.cluster.distribute.metadata import Metadata
+from fusemux.graph.cluster.distribute.fops.metadata import Metadata
 from fusemux.graph.cluster.distribute.options import OPTIONS, RebalanceSettings
 from fusemux.graph.framework.translator import Event, Translator
 

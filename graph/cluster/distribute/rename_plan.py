@@ -1,4 +1,4 @@
-"""What a rename of a file does on which subvolume, in which order: decided here, performed by `rename.py`.
+"""What a rename of a file does on which subvolume, in which order: decided here, performed by `fops/rename.py`.
 
 Theory.  Four subvolumes matter: where the old name hashes (`sh`) and where its data is (`sc`, cached), and the same of the new name
 (`dh`, `dc`; `dc` is None when nothing lies there).  Data never moves: afterwards the file is on `sc` under its new name, and when

@@ -15,7 +15,7 @@ from typing import Any
 
 from fusemux.graph.cluster.distribute.base import internal
 from fusemux.graph.cluster.distribute.directory import MDS_STEP, Directory, merge
-from fusemux.graph.cluster.distribute.dispatch import Dispatch, _to_file
+from fusemux.graph.cluster.distribute.fops.dispatch import Dispatch, _to_file
 from fusemux.graph.cluster.distribute.space import total
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.fanout import fan_out

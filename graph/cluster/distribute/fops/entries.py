@@ -16,7 +16,7 @@ from time import monotonic
 
 from fusemux.graph.cluster.distribute.base import GONE, internal
 from fusemux.graph.cluster.distribute.directory import Directory
-from fusemux.graph.cluster.distribute.lookup import Lookups
+from fusemux.graph.cluster.distribute.fops.lookup import Lookups
 from fusemux.graph.cluster.distribute.space import most_free
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode

@@ -19,7 +19,7 @@ from typing import Any
 
 from fusemux.graph.cluster.distribute.base import GONE, internal
 from fusemux.graph.cluster.distribute.directory import MDS_AT_REST, Directory, merge
-from fusemux.graph.cluster.distribute.entries import Entries
+from fusemux.graph.cluster.distribute.fops.entries import Entries
 from fusemux.graph.cluster.distribute.layout import Layout
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.fanout import fan_out_each

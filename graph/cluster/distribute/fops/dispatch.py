@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fusemux.graph.cluster.distribute.base import GONE, internal
-from fusemux.graph.cluster.distribute.listing import Listings
+from fusemux.graph.cluster.distribute.fops.listing import Listings
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.fanout import fan_out
 from fusemux.graph.framework.inode import Fd, Inode

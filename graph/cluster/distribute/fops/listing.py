@@ -16,8 +16,8 @@ from typing import Any
 
 from fusemux.graph.cluster.distribute.base import GONE
 from fusemux.graph.cluster.distribute.directory import Directory
+from fusemux.graph.cluster.distribute.fops.rename import Renames
 from fusemux.graph.cluster.distribute.linkto import may_be_linkto
-from fusemux.graph.cluster.distribute.rename import Renames
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.translator import Translator

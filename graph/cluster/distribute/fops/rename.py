@@ -21,8 +21,8 @@ import stat
 from typing import Any, NamedTuple
 
 from fusemux.graph.cluster.distribute.base import GONE, internal
-from fusemux.graph.cluster.distribute.directories import Directories
 from fusemux.graph.cluster.distribute.directory import Directory, merge
+from fusemux.graph.cluster.distribute.fops.directories import Directories
 from fusemux.graph.cluster.distribute.rename_plan import Kind, Step, plan
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.fanout import fan_out_each

@@ -1,0 +1,1 @@
+"""The fops of distribute, each module a part of them."""
