@@ -43,7 +43,7 @@ class Parity(RuleBasedStateMachine):
         self.history: list[Line] = []
 
     def both(self, call: str, *args: object) -> None:
-        there = self.sides.there.step(self.folder, call, *args)
+        there = self.sides.there.runner.step(self.folder, call, *args)
         here = self.sides.here.step(self.folder, call, *args)
         report = differences([*self.history, *there], [*self.history, *here])
         assert not report, f"{self.sides.kind} through {self.sides.binding}:\n{report}"
