@@ -14,6 +14,7 @@ BENCHMARKS = {
     "mux": "the load of 2016: many small files over many volumes in one process",
     "io": "a big file written and read, next to bindfs",
     "fuse": "what one request costs: each binding and bindfs",
+    "requests": "what the kernel asks for in one cycle, and what each request costs",
     "graph": "what bridge, graph and bricks cost without the kernel, call by call",
     "memory": "what a brick, an inode and an open file hold; whether it stays flat",
     "profile": "where the time of one create-write-close-unlink cycle goes",

@@ -26,7 +26,7 @@ from fusemux.bench.measure import Measurement, measure
 from fusemux.bench.mux import add_arguments as add_mux_arguments
 from fusemux.bench.table import render, thousands
 from fusemux.bench.targets import Target
-from fusemux.bench.volumes import volumes
+from fusemux.bench.volumes import PROGRAM, volumes
 
 __all__ = ["add_arguments", "layer_of", "layers_of", "profile_text", "run", "self_times", "text", "times_of"]
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 measured = measure(target, _load(target, args, variant), limit_s=args.limit)
             times: dict[Place, float] = dict(self_times(out.read_text().splitlines()))
         else:
-            with volumes(specs, options=args.option, interpreter=["-m", "cProfile", "-o", str(out)]) as target:
+            with volumes(specs, options=args.option, program=["-m", "cProfile", "-o", str(out), *PROGRAM]) as target:
                 measured = measure(target, _load(target, args, variant), limit_s=args.limit)
             times = times_of(str(out))
     answer = _report(times, measured) | {

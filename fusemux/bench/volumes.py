@@ -16,6 +16,8 @@ from fusemux.bench.targets import Target, stop_server, wait_until
 
 __all__ = ["sized", "volumes"]
 
+PROGRAM = ("-m", "fusemux")
+
 
 def sized(spec: str, wanted_bytes: int) -> str:
     """`spec` with bricks that have room for `wanted_bytes` each, unless it says itself how big they are."""
@@ -24,9 +26,9 @@ def sized(spec: str, wanted_bytes: int) -> str:
 
 @contextmanager
 def volumes(
-    specs: Sequence[str], *, name: str = "fusemux", options: Sequence[str] = (), interpreter: Sequence[str] = ()
+    specs: Sequence[str], *, name: str = "fusemux", options: Sequence[str] = (), program: Sequence[str] = PROGRAM
 ) -> Iterator[Target]:
-    """`specs` served by one process; `options` as for mount -o; `interpreter` holds options for the server's Python.
+    """`specs` served by one process; `options` as for mount -o; `program` stands in for fusemux's command line.
 
     The server has a run directory of its own, so that it neither sees nor disturbs what else is mounted here.
     """
@@ -39,7 +41,7 @@ def volumes(
         words = [f"{spec}:{place}" for spec, place in zip(specs, places, strict=True)]
         log = stack.enter_context(open(base / "log", "w+b"))
         server = subprocess.Popen(
-            [sys.executable, *interpreter, "-m", "fusemux", "serve", *chosen, *words],
+            [sys.executable, *program, "serve", *chosen, *words],
             env=os.environ | {"FUSEMUX_RUN_DIR": str(base / "run")}, stderr=log,
         )  # fmt: skip
         stack.callback(_show_trouble, Path(log.name))
