@@ -129,10 +129,11 @@ class Index(Translator):
             await self.child.removexattr(frame, target, name, xdata)
             return
         kind, _, gfid = name.removeprefix(_ASK).decode().partition(".")
-        listing = {"xattrop": self._xattrop, "dirty": self._dirtied}.get(kind)
+        listing = {"xattrop": self._xattrop, "dirty": self._dirtied, "entry-changes": self._changes}.get(kind)
         if listing is None or bytes.fromhex(gfid) not in listing.gfids:
             raise FopError(errno.ENODATA, f"{gfid} is not in the index {kind!r}")
-        await self._blocking(listing.remove, bytes.fromhex(gfid))
+        remove = listing.remove_names if listing is self._changes else listing.remove
+        await self._blocking(remove, bytes.fromhex(gfid))
 
     def _asked(self, gfid: bytes, kind: str) -> bytes:
         if kind == "names":
@@ -216,6 +217,10 @@ class _Listing:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
+
+    def remove_names(self, gfid: bytes) -> None:
+        for name in self.names(gfid):
+            self.remove_name(gfid, name)
 
     def names(self, gfid: bytes) -> list[bytes]:
         try:

@@ -37,6 +37,7 @@ log = logging.getLogger("fusemux.heal")
 
 _ROUNDS = 64  # sweeps in a row, at most
 INDICES = (b"xattrop", b"dirty")
+_CHANGES = b"entry-changes"  # names that changed in directories; the directories need not be there any more
 
 
 class Healed(NamedTuple):
@@ -105,6 +106,7 @@ class Healer:
                 if progress.healed == healed:
                     if not progress.failed and not await self.listed():
                         await purge(self.core)
+                        await self._forget_gone_directories()
                     return progress
             return progress
         finally:
@@ -158,18 +160,27 @@ class Healer:
 
     async def listed_on(self, child: int) -> set[bytes]:
         """The gfids in the indices of one brick; a file that is being written right now is not pending."""
-        core, found = self.core, set()
-        for kind in INDICES:
-            name = b"glusterfs.index." + kind
-            try:
-                answer = await core.children[child].getxattr(core.internal, core.graph.itable.root, name, None)
-            except FopError as error:
-                if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
-                    continue
-                raise
-            raw = bytes(answer[name])
-            found |= {raw[at : at + 16] for at in range(0, len(raw), 16)}
+        found = {gfid for kind in INDICES for gfid in await self._index(child, kind)}
         return {gfid for gfid in found if not self._being_written(gfid)}
+
+    async def _index(self, child: int, kind: bytes) -> set[bytes]:
+        """The gfids in one index of one brick; none when the brick keeps no index."""
+        core, name = self.core, b"glusterfs.index." + kind
+        try:
+            answer = await core.children[child].getxattr(core.internal, core.graph.itable.root, name, None)
+        except FopError as error:
+            if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+                return set()
+            raise
+        raw = bytes(answer[name])
+        return {raw[at : at + 16] for at in range(0, len(raw), 16)}
+
+    async def _forget_gone_directories(self) -> None:
+        """Changed names are listed of directories that were then removed themselves: on a good copy nobody asks for them again."""
+        listed = {gfid for edge in self.core.children for gfid in await self._index(edge.index, _CHANGES)}
+        for gfid in sorted(listed):
+            if await self._gone_everywhere(gfid):
+                await self._unlist(gfid)
 
     def _being_written(self, gfid: bytes) -> bool:
         """Whether all copies take part in the writes that have set its mark."""
@@ -199,7 +210,7 @@ class Healer:
     async def _unlist(self, gfid: bytes) -> None:
         """No copy has the file any more: it needs no healing."""
         for edge in self.core.children:
-            for kind in INDICES:
+            for kind in (*INDICES, _CHANGES):
                 try:
                     name = b"glusterfs.index." + kind + b"." + gfid.hex().encode()
                     await edge.removexattr(self.core.internal, self.core.graph.itable.root, name, None)

@@ -45,6 +45,9 @@ async def healed(volume: Volume) -> None:
             assert ours[path] == first[path], path
     assert [volume.all_marks(brick) for brick in range(count)] == [{}] * count
     assert await volume.replicate.healer.listed() == set()
+    for brick in range(count):  # of directories that were removed, too
+        left = os.listdir(volume.at(brick, ".glusterfs/indices/entry-changes"))
+        assert [name for name in left if not name.startswith("entry-changes-")] == []
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
