@@ -48,4 +48,4 @@ async def _answer(edge: Edge, fop: str, args: tuple[Any, ...]) -> Any:
     try:
         return await getattr(edge, fop)(*args)
     except FopError as error:
-        return error
+        return error.with_traceback(None)  # an answer: it must not keep alive the calls it came through

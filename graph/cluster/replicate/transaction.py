@@ -116,7 +116,7 @@ class Transactions(Core):
             try:
                 replies.append(await getattr(edge, fop)(*args))
             except FopError as error:
-                replies.append(error)
+                replies.append(error.with_traceback(None))  # or it would refer to this call, which refers to it
                 failed = True
         return replies, failed
 

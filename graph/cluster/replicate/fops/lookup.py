@@ -28,12 +28,13 @@ class Lookup(Core):
                 try:
                     replies.append(await edge.lookup(frame, inode, name, request))
                 except FopError as refusal:
-                    replies.append(refusal)
+                    replies.append(refusal.with_traceback(None))
                     error = refusal
             if error is None and self._equal(replies):
                 return self._found(replies)
             if error is not None and all(isinstance(r, FopError) and r.errno == error.errno for r in replies):
-                raise error
+                # A fresh one: what is raised refers to this call, which must not refer back, or it were left to the collector.
+                raise FopError(error.errno, error.message)
             return await self._weigh(frame, inode, name, replies, self.members.everyone, self.blames)
         return await self._general(frame, inode, name, request)
 
