@@ -14,6 +14,7 @@ from typing import Any
 
 import trio
 
+from fusemux.bricks.debug.volatile import Volatile
 from fusemux.bricks.storage.posix import Posix
 from fusemux.graph.framework.errors import FopError, FusemuxError
 from fusemux.graph.framework.fops import FOP_NAMES
@@ -91,6 +92,20 @@ class Brick:
         """Go down as if the brick's process had died; calls that wait answer ENOTCONN."""
         self._mark_down()
         await self._stop(abort=True)
+
+    def lose_power(self) -> None:
+        """Go down as when the power fails; `kill` then ends it, and what was not synced is gone (debug/volatile).
+
+        Several bricks can thus go down at the same moment.  Raises FusemuxError when the brick cannot lose anything.
+        """
+        volatile = [t for t in self.graph.translators.values() if isinstance(t, Volatile)]
+        if not volatile:
+            raise FusemuxError(
+                f"brick {self.path} keeps what was not synced: volume option debug.volatile is not 'posix'"
+            )
+        for translator in volatile:
+            translator.lose_power()
+        self._mark_down()
 
     def fail(self, call: str, error: Exception) -> None:
         """An unexpected exception in `call`: go down, and say so once."""

@@ -11,6 +11,8 @@ import pytest
 from tests import mounting
 from tests.mounting import Place
 
+pytest_plugins = ["fusemux.testing.plugin"]  # an entry point where fusemux is installed; here it may not be
+
 # The contract of every edge is checked in this process and in every one that a test starts.  A performance test
 # that wants the real thing sets FUSEMUX_STRICT=0 for itself.
 os.environ.setdefault("FUSEMUX_STRICT", "1")

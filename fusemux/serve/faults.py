@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import trio
 
 from fusemux.bricks.brick import Brick
 from fusemux.graph.debug.fault import NEEDS_SPACE, Fault, lift, place
@@ -51,9 +54,10 @@ class Faults:
 
     def handlers(self) -> dict[str, Callable[..., Awaitable[Any]]]:
         return {
-            "fault-add": self.add, "fault-list": self.list, "fault-clear": self.clear, "fault-wait": self.wait,
+            "fault-add": self.add, "fault-list": self.listed, "fault-clear": self.clear, "fault-wait": self.wait,
             "brick-kill": self.kill, "brick-start": self.start, "brick-freeze": self.freeze, "brick-fill": self.fill,
-            "brick-corrupt": self.corrupt,
+            "brick-corrupt": self.corrupt, "brick-power-cut": self.power_cut,
+            "brick-status": self.status,
         }  # fmt: skip
 
     # -- faults ----------------------------------------------------------------------------------------------
@@ -73,7 +77,7 @@ class Faults:
         self.placed[self._last] = _Placed(self._last, volume, at, fault, edges)
         return self.placed[self._last]
 
-    async def list(self, volume: str) -> list[dict[str, Any]]:
+    async def listed(self, volume: str) -> list[dict[str, Any]]:
         return [placed.value() for placed in self.placed.values() if placed.volume == volume]
 
     async def clear(self, volume: str, number: int | None = None) -> int:
@@ -88,21 +92,36 @@ class Faults:
             del self.placed[placed.number]
         return len(gone)
 
-    async def wait(self, volume: str, number: int, count: int = 1) -> int:
-        """Wait until a fault has fired `count` times in all."""
+    async def wait(self, volume: str, number: int, count: int = 1, within_s: float = math.inf) -> int:
+        """Wait until a fault has fired `count` times in all, or the time is over; how often it has."""
         placed = self.placed.get(number)
         if placed is None or placed.volume != volume:
             raise FusemuxError(f"volume {volume!r} has no fault {number}")
-        await placed.fault.wait_fired(count)
+        with trio.move_on_after(within_s):
+            await placed.fault.wait_fired(count)
         return placed.fault.fired
 
     # -- bricks ----------------------------------------------------------------------------------------------
+
+    async def status(self, volume: str, brick: str) -> bool:
+        """Whether the brick is up."""
+        return self._brick(volume, brick).up
 
     async def kill(self, volume: str, brick: str) -> str:
         """What SIGKILL does to a brick process: open files are lost, fops answer ENOTCONN."""
         found = self._brick(volume, brick)
         await found.kill()
         return found.path
+
+    async def power_cut(self, volume: str, brick: str | None = None) -> list[str]:
+        """One brick, or all at the same moment, go down and lose what was not synced; their paths."""
+        bricks = self._served(volume).bricks if brick is None else [self._brick(volume, brick)]
+        cut = [found for found in bricks if found.up]
+        for found in cut:
+            found.lose_power()
+        for found in cut:
+            await found.kill()
+        return [found.path for found in cut]
 
     async def start(self, volume: str, brick: str) -> str:
         """Bring a killed brick back, thaw a frozen one, empty a filled one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from fusemux.graph.debug.trace import Trace
 from fusemux.graph.framework.errors import FusemuxError
 from fusemux.mount.errors import Exit, MountError
 from fusemux.serve import journal, statedump
@@ -31,6 +32,7 @@ class Orders:
             "unmount": self.unmount,
             "stop": self.stop,
             "log-level": self.log_level,
+            "history": self.history,
             **Healing(self.server).handlers(),
             **Faults(self.server).handlers(),
         }
@@ -69,6 +71,12 @@ class Orders:
 
     async def statedump(self) -> str:
         return statedump.dump([served.volume for served in self.server.served], self.server.facts())
+
+    async def history(self, volume: str, count: int = 50) -> list[str]:
+        """The last calls that a debug/trace of the volume's client graph has seen."""
+        served = [s.volume for s in self.server.served if s.volume.name == volume and s.volume.serving]
+        traces = [t for v in served for t in v.graph.translators.values() if isinstance(t, Trace)]
+        return [line for trace in traces for line in list(trace.history)[-count:]]
 
     async def reread(self, volume: str) -> bool:
         """Take the stored options of `volume`; False when they take effect at the next mount."""

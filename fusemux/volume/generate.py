@@ -203,7 +203,7 @@ class _Stack:
             below = [self.sections[-1].name] if self.sections else []
         full = name or (f"{self.volume.name}-{suffix}" if suffix else self.volume.name)
         self.sections.append(Section(full, type_, options, list(below)))
-        for debug in ("trace", "error-gen", "delay-gen") if suffix else ():
+        for debug in ("volatile", "trace", "error-gen", "delay-gen") if suffix else ():
             if shape(self.volume.options, f"debug.{debug}") == suffix:
                 self.put(f"debug/{debug}", debug, {})
 

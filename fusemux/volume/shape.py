@@ -63,6 +63,8 @@ ROWS: tuple[Option, ...] = (
     _layer("features.acl", "features/access-control", "a brick's graph"),
     *(_switch(key, type_) for type_, (key, _) in BRICK_LAYERS.items()),
     *(_debug(name) for name in ("trace", "error-gen", "delay-gen")),
+    Option("debug.volatile", "str", "off", "posix: bricks can lose power, and with it what was not synced (debug/volatile).",
+           key="debug.volatile", live=False),
     Option("transport.address-family", "enum", "inet", "Kept for GlusterFS; nothing here is on a network.",
            key="transport.address-family", choices=("inet", "inet6", "unix", "inet-sdp"), live=False),
     Option("nfs.disable", "bool", "on", "Kept for GlusterFS; there is no NFS server here.", key="nfs.disable", live=False),

@@ -1,0 +1,1 @@
+"""Brick-side translators that break things on purpose."""
