@@ -37,7 +37,7 @@ class MountOptions:
     entry_timeout: float = FOREVER
     attr_timeout: float = FOREVER
     negative_timeout: float = FOREVER
-    writeback_cache: bool = True
+    writeback_cache: bool = False
     posix_acl: bool = True  # the kernel evaluates ACLs; without it they are only stored
     max_read: int = 1 << 20
     max_write: int = 1 << 20

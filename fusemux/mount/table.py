@@ -102,7 +102,8 @@ ROWS: tuple[MountOption, ...] = (
           aliases=("entry_timeout",), low=0),
     _fuse("negative-timeout", "seconds", None, "How long the kernel may keep that a name is not there; unset: without end.",
           aliases=("negative_timeout",), low=0),
-    _fuse("writeback-cache", "bool", "on", "Let the kernel gather writes.", aliases=("writeback_cache", "kernel-writeback-cache")),
+    _fuse("writeback-cache", "bool", "off", "Let the kernel gather writes: fewer requests for many small ones, two more for each file; "
+          "and a full brick shows at close or fsync instead of at the write.", aliases=("writeback_cache", "kernel-writeback-cache")),
     _fuse("max_read", "size", "1MB", "The largest read request.", low=4096, high=1048576),
     _fuse("max_write", "size", "1MB", "The largest write request.", low=4096, high=1048576),
     _fuse("fsname", "str", None, "What /proc/mounts shows as the source; unset: SPEC."),

@@ -20,7 +20,7 @@ __all__ = ["Fd", "Inode", "InodeTable"]
 class Inode:
     """One file, directory, link or device.  `type` is its S_IFMT bits, 0 while unknown."""
 
-    __slots__ = ("__weakref__", "ctx", "gfid", "ino", "nlookup", "nopen", "type")
+    __slots__ = ("__weakref__", "bare", "ctx", "gfid", "ino", "nlookup", "nopen", "type")
 
     def __init__(self, gfid: bytes, type: int = 0, slots: int = 0) -> None:
         self.gfid = gfid
@@ -28,6 +28,7 @@ class Inode:
         self.type = type
         self.nlookup = 0  # lookups the kernel has not forgotten
         self.nopen = 0
+        self.bare = False  # made here, and given no xattr since: nobody need be asked for one that says what it may do
         self.ctx: list[Any] = [None] * slots
 
     def __repr__(self) -> str:

@@ -55,6 +55,7 @@ class FileCalls(NameCalls, AttributeCalls):
             if isinstance(error, FopError) and error.errno == errno.EEXIST and not flags & os.O_EXCL:
                 return await self._open_existing(frame, parent, name, flags)
             raise
+        fd.inode.bare = True
         nodeid = self.nodes.enter(iatt, parent, name)
         return nodeid, iatt, self._opened(fd, nodeid, frame)
 

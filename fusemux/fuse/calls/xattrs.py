@@ -11,6 +11,7 @@ from fusemux.graph.framework.types import Frame
 
 __all__ = ["XattrCalls"]
 
+_CAPABILITY = b"security.capability"  # the kernel asks for it before the first write to every file
 _FLAGS = (0, 1, 2, 3)  # XATTR_CREATE, XATTR_REPLACE; both together always fail, as on any file system
 
 
@@ -19,10 +20,13 @@ class XattrCalls(BridgeState):
         xattr_policy.refuse_change(name, frame.uid)
         if flags not in _FLAGS:
             raise FopError(errno.EINVAL, f"unknown flags {flags:#x}")
+        self._inode(nodeid).bare = False
         await self._on(nodeid, "setxattr", frame, {name: value}, flags)
 
     async def getxattr(self, frame: Frame, nodeid: int, name: bytes) -> bytes:
         """ENODATA when there is none, or none for this user."""
+        if name == _CAPABILITY and self._inode(nodeid).bare:
+            raise FopError(errno.ENODATA)
         xattr_policy.refuse_reading(name, frame.uid)
         values = await self._on(nodeid, "getxattr", frame, name)
         try:

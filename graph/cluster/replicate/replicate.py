@@ -39,6 +39,11 @@ class Replicate(Reads, Entries, Metadata, Locking, Lookup):
         self._healing: trio.CancelScope | None = None
         self._waiting: trio.CancelScope | None = None
 
+    @property
+    def flushes(self) -> bool:
+        """A close(2) has nothing to report that a write has not: the dirty mark is cleared by `release`, soon after."""
+        return any(edge.flushes for edge in self.children)
+
     async def drain(self) -> None:
         for task in (self._healing, self._waiting):
             if task is not None:

@@ -233,7 +233,7 @@ def negative_timeout(place: Place) -> None:
 @effect("writeback-cache")
 def writeback_cache(place: Place) -> None:
     where = place.mount("1")
-    for options, seen in ((), 0), (("nowriteback-cache",), 10):
+    for options, seen in ((), 10), (("writeback-cache",), 0):
         where = replaced(place, where, *options)
         with open(where / "file", "wb", buffering=0) as file:
             file.write(b"0123456789")

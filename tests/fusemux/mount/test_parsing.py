@@ -61,6 +61,7 @@ def test_words_of_fstab_are_accepted_and_change_nothing(text: str) -> None:
         ("nosymfollow", "symfollow", False),
         ("allow_other", "allow_other", True),
         ("noallow_other", "allow_other", False),
+        ("writeback-cache", "writeback_cache", True),
         ("writeback-cache=off", "writeback_cache", False),
         ("nowriteback_cache", "writeback_cache", False),
         ("kernel-writeback-cache=no", "writeback_cache", False),
