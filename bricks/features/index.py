@@ -58,6 +58,7 @@ class Index(Translator):
     async def init(self) -> None:
         if not self.opt.index_base:
             raise FusemuxError(f"{self.name}: option index-base is missing; it is BRICK/.glusterfs/indices")
+        self._pooled = any(edge.translator.suspends for edge in self.children)  # known before the edges are bound
         await self._blocking(self._open)
 
     async def fini(self) -> None:

@@ -13,14 +13,17 @@ and the content must be what was acknowledged.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import trio
 import trio.testing
 
+from fusemux.bricks.storage.posix import attributes, stamps
 from fusemux.graph.cluster.replicate.heal.report import path_of
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.fops import Fop
@@ -69,6 +72,7 @@ class Simulation:
         self.full: int | None = None
         self.calm = False
         self.made = 0
+        self.calls = hashlib.md5()  # of the calls to bricks, in their order: equal for two runs of one seed
         self.tolerated = (len(volume.bricks) - 1) // 2 if len(volume.bricks) > 2 else 1
 
     def say(self, text: str) -> None:
@@ -79,6 +83,7 @@ class Simulation:
 
     async def before(self, brick: int, fop: str) -> None:
         """What may happen just before a call to a brick."""
+        self.calls.update(b"%d %s\n" % (brick, fop.encode()))
         roll = self.random.random()
         if roll < 0.2:
             await trio.lowlevel.checkpoint()
@@ -277,7 +282,7 @@ class Simulation:
                 raise Failure(f"{path}: xattrs are not what was acknowledged")
 
 
-async def _simulate(seed: int, copies: int, verbose: bool) -> None:
+async def _simulate(seed: int, copies: int, verbose: bool) -> str:
     options = {"self_heal_daemon": "off", "granular_entry_heal": "on", "read_hash_mode": "1", "choose_local": "off"}
     async with served(copies, strict=False, on_bricks=("features/index",), **options) as volume:
         volume.process.random.seed(seed)
@@ -291,11 +296,40 @@ async def _simulate(seed: int, copies: int, verbose: bool) -> None:
         await sim.check()
         for edge in volume.replicate.children:
             edge.weaver = None
+        return sim.calls.hexdigest()
 
 
-def simulate(seed: int, *, copies: int = 3, verbose: bool = False) -> None:
-    """Run one seed.  Raises Failure, or whatever an operation that had to succeed has raised."""
+class _Clock:
+    """What the bricks take for the present: every look at it is a moment of its own, so nothing looks alike by chance."""
+
+    def __init__(self) -> None:
+        self.now = 10**18
+
+    def __call__(self) -> int:
+        self.now += 1
+        return self.now
+
+
+@contextmanager
+def _deterministic(seed: int) -> Iterator[None]:
+    """trio schedules by the seed, and the bricks' clocks stand still but for being looked at."""
     from trio._core import _run  # the only way to have trio schedule by a seed
 
+    before = _run._ALLOW_DETERMINISTIC_SCHEDULING, stamps.time_ns, attributes.time_ns
+    _run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # sets of tasks are sorted before they are shuffled
+    stamps.time_ns = attributes.time_ns = _Clock()  # type: ignore[attr-defined]
     _run._r.seed(seed)
-    trio.run(_simulate, seed, copies, verbose, clock=trio.testing.MockClock(autojump_threshold=0))
+    try:
+        yield
+    finally:
+        _run._ALLOW_DETERMINISTIC_SCHEDULING, stamps.time_ns, attributes.time_ns = before  # type: ignore
+
+
+def simulate(seed: int, *, copies: int = 3, verbose: bool = False) -> str:
+    """Run one seed; a digest of all calls to the bricks.
+
+    Raises Failure, or whatever an operation that had to succeed has raised.
+    """
+    with _deterministic(seed):
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        return trio.run(_simulate, seed, copies, verbose, clock=clock)
