@@ -93,7 +93,8 @@ class Metadata(Dispatch):
             return {name: b"(<DISTRIBUTE:%s> %s)" % (self.name.encode(), bytes(found[name]).rstrip(b"\0"))}
         if name is None and frame.pid >= 0:
             return {key: value for key, value in found.items() if not key.startswith(own.layout)}
-        return found  # type: ignore[no-any-return]
+        values: Mapping[bytes, bytes] = found
+        return values
 
     async def _getxattr_directory(
         self, frame: Frame, target: Inode | Fd, name: bytes | None, xdata: Xdata
