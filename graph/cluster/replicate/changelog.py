@@ -17,8 +17,8 @@ A transaction on some children (`took_part`) runs in three steps:
 What the verdict rests on:
 
 * Copies accused before (not in `sources`) cannot decide anything: if only they succeed, the operation has failed.
-* When all trusted copies refuse alike, nothing has changed, and everything the pre-op wrote is taken back.  ENOTCONN is no
-  refusal (the brick may have done it), and a write or fsync that ran out of space or failed on the medium may have
+* When all trusted copies refuse alike, nothing has changed, and everything the pre-op wrote is taken back; so it is when a quorum
+  of them does, and the others are accused of what they may have done.  ENOTCONN is no refusal (the brick may have done it), and a write or fsync that ran out of space or failed on the medium may have
   changed a part: then the mark stays, and healing compares the copies.
 * Without quorum the outcome is unknown: the caller gets an error, nobody is accused by a minority, and the mark
   stays (or is made, where the pre-op was skipped): a directory then keeps the names of all copies.
@@ -150,32 +150,44 @@ def verdict(
     succeeded = sum(1 << i for i, e in enumerate(errnos) if took_part >> i & 1 and not e)
     trusted = took_part & sources or took_part
     undo = -1 if dirtied else 0
+    if succeeded & trusted and quorum(succeeded):
+        return Verdict(0, succeeded, took_part & ~succeeded, undo)
+    refused = _refused(kind, took_part, trusted, errnos, quorum)
+    if refused is not None:
+        error, refusing, accused = refused
+        return Verdict(error, refusing, accused, undo, absolved=0 if accused else absent)
     if not succeeded & trusted:
-        return _refused(kind, took_part, succeeded, trusted, errnos, undo, absent)
-    failed = took_part & ~succeeded
-    if not quorum(succeeded):
-        error = fold(errnos[i] for i in _members(failed))
-        return Verdict(error, took_part, 0, 0 if dirtied else 1, unknown=True)
-    return Verdict(0, succeeded, failed, undo)
+        # A mark on a directory would bring back on healing what was removed while a stale copy was away.
+        mark = 0 if undo or trusted != took_part else 1
+        return Verdict(fold(errnos[i] for i in _members(trusted)), took_part, 0, mark, unknown=True)
+    error = fold(errnos[i] for i in _members(took_part & ~succeeded))
+    return Verdict(error, took_part, 0, 0 if dirtied else 1, unknown=True)
 
 
 def _refused(
-    kind: int, took_part: int, succeeded: int, trusted: int, errnos: Sequence[int], undo: int, absent: int
-) -> Verdict:
-    """No trusted copy has done it.
+    kind: int, took_part: int, trusted: int, errnos: Sequence[int], quorum: Quorum
+) -> tuple[int, int, int] | None:
+    """`(errno, refusing, accused)` when all trusted copies refuse alike, or a quorum of them does; else None.
 
-    A copy that was accused before may have: rmdir succeeds where the entries are missing that the good copies have.
-    Then the good ones accuse it of what it did.
+    Another copy may have done it: one that died over it, or one that lacks what the others have (rmdir succeeds where entries
+    are missing).  Then those that refused accuse it of what it did.
     """
-    said = [errnos[i] for i in _members(trusted)]
-    error = fold(said)
-    if len(set(said)) == 1 and error != errno.ENOTCONN and not (kind == DATA and error in PARTIAL):
-        if succeeded:
-            return Verdict(error, took_part & ~succeeded, succeeded, undo)
-        return Verdict(error, took_part, 0, undo, absolved=absent)
-    # A mark on a directory would bring back on healing what was removed while a stale copy was away.
-    mark = 0 if undo or trusted != took_part else 1
-    return Verdict(error, took_part, 0, mark, unknown=True)
+    alike: dict[int, int] = {}
+    for i in _members(trusted):
+        alike[errnos[i]] = alike.get(errnos[i], 0) | 1 << i
+    found = [error for error, children in alike.items()
+             if _definite(kind, error) and (children == trusted or quorum(children))]  # fmt: skip
+    if len(found) != 1:
+        return None
+    error = found[0]
+    others = [i for i in _members(took_part) if errnos[i] != error]
+    accused = sum(1 << i for i in others if trusted >> i & 1 or not _definite(kind, errnos[i]))
+    return error, took_part & ~sum(1 << i for i in others), accused
+
+
+def _definite(kind: int, error: int) -> bool:
+    """Whether a copy that answers this has certainly changed nothing."""
+    return bool(error) and error != errno.ENOTCONN and not (kind == DATA and error in PARTIAL)
 
 
 def _members(children: int) -> list[int]:

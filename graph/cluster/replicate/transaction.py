@@ -18,7 +18,7 @@ from typing import Any
 import trio
 
 from fusemux.graph.cluster.replicate import locks
-from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, METADATA, Verdict, new_entry, verdict
+from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, ENTRY, METADATA, Verdict, new_entry, verdict
 from fusemux.graph.cluster.replicate.core import Core, Replies, first
 from fusemux.graph.cluster.replicate.eager import Opened
 from fusemux.graph.cluster.replicate.errors import NO_QUORUM
@@ -75,6 +75,11 @@ class Change:
         return wanted
 
     @property
+    def emptied(self) -> Inode | None:
+        """The directory that must be empty to go: a copy of it that lacks entries cannot say whether it is."""
+        return self.losing if self.losing is not None and stat.S_ISDIR(self.losing.type) else None
+
+    @property
     def files(self) -> tuple[Fd, ...]:
         """What must be open on a child for it to take part."""
         return tuple(arg for arg in self.args if isinstance(arg, Fd)) if self.fop not in CREATES else ()
@@ -91,6 +96,8 @@ class Transactions(Core):
         for inode, _ in change.owners:
             if not self.usual(inode):
                 return await self._transact(change)
+        if change.emptied is not None and not self.usual(change.emptied):
+            return await self._transact(change)
         for fd in change.files:
             if fd.ctx[self.fd_slot] is not self.opened:
                 return await self._transact(change)
@@ -141,6 +148,8 @@ class Transactions(Core):
         sources = everyone
         for inode, _ in change.owners:
             sources &= (await self.known(frame, inode)).sources(change.kind)
+        if change.emptied is not None:
+            sources &= (await self.known(frame, change.emptied)).sources(ENTRY)
         took = self.members.up
         for fd in change.files:
             took = await self.reopen(frame, fd, took)
@@ -222,7 +231,7 @@ class Transactions(Core):
                 self._made_everywhere(change)
             else:
                 await self._accuse_of_new(change.made, result.good)
-        recorded = await self._post_op(change, result, accused)
+        recorded = await self._post_op(change, took, result, accused)
         self._remember(change, result, accused)
         if result.errno:
             raise self.failure(replies, result.errno)
@@ -238,14 +247,21 @@ class Transactions(Core):
             elif accused:
                 self.blame(inode, change.kind, accused)
 
-    async def _post_op(self, change: Change, result: Verdict, accused: int) -> int:
+    async def _post_op(self, change: Change, marked: int, result: Verdict, accused: int) -> int:
         """The children on which everything was recorded."""
         recorded = result.good
         for inode, name in change.owners:
             which, by = (result.absolved, -1) if result.absolved else (accused, 1)
             replies = await self.mark(result.good, inode, change.kind, result.dirty, which, by=by, name=name)
             recorded &= self.told(result.good, replies)
+        if result.dirty < 0 and self.members.quorum(recorded):
+            await self._unmark(change, marked & ~result.good & self.members.up)
         return recorded
+
+    async def _unmark(self, change: Change, failed: int) -> None:
+        """Accused they are by now: a mark left there would have a directory's healing bring back what was removed."""
+        for inode, _ in change.owners:
+            await self.mark(failed, inode, change.kind, -1)
 
     def told(self, which: int, replies: Replies) -> int:
         """The children that know what the changelog should say: those that recorded it, and those where the file has gone."""

@@ -235,13 +235,13 @@ class Writing(Transactions):
         if result.unknown:
             eager.stuck, eager.token = True, None
             change.inode.ctx[self.inode_slot] = None
-        if result.errno:
-            raise self.failure(replies, result.errno)
         if result.accused:
             eager.failed |= result.accused
             eager.children &= ~result.accused
             eager.token = None
             self.blame(change.inode, DATA, result.accused)
+        if result.errno:
+            raise self.failure(replies, result.errno)
         self._note(change, eager)
         return replies[first(result.good & sources or result.good)]
 

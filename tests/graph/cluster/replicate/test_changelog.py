@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from errno import EDQUOT, EEXIST, EIO, ENOENT, ENOSPC, ENOTCONN, EPERM
+from errno import EDQUOT, EEXIST, EIO, ENOENT, ENOSPC, ENOTCONN, ENOTEMPTY, EPERM
 from itertools import product
 
 import pytest
@@ -149,6 +149,12 @@ def test_what_the_good_copies_refuse_is_refused_whatever_a_stale_one_says() -> N
     assert two(ENTRY, 0b11, [0, EEXIST], 0b01) == Verdict(0, 0b01, 0b10, 0)
 
 
+def test_what_a_quorum_refuses_is_refused_and_a_copy_that_did_it_or_died_over_it_is_accused() -> None:
+    assert three(ENTRY, ALL, [ENOTEMPTY, 0, ENOTEMPTY]) == Verdict(ENOTEMPTY, 0b101, 0b010, 0)
+    assert three(ENTRY, ALL, [ENOTEMPTY, ENOTEMPTY, ENOTCONN]) == Verdict(ENOTEMPTY, 0b011, 0b100, 0)
+    assert two(ENTRY, 0b11, [ENOTCONN, ENOTEMPTY]) == Verdict(ENOTEMPTY, 0b10, 0b01, 0)
+
+
 def test_no_mark_is_made_on_a_directory_with_stale_copies_for_it_would_bring_back_removed_names() -> None:
     assert two(ENTRY, 0b11, [ENOTCONN, 0], 0b01).dirty == 0
 
@@ -163,9 +169,13 @@ def test_a_success_is_always_on_a_quorum_with_a_trusted_copy_and_accuses_all_oth
     for took, sources, *errnos in product(range(1, 8), range(1, 8), *[(0, EIO, EEXIST, ENOTCONN)] * 3):
         result = verdict(kind, took, errnos, sources, quorum, dirtied=True)
         succeeded = sum(1 << i for i in range(3) if took >> i & 1 and not errnos[i])
-        if result.errno:  # only stale copies that did what the good ones refused are accused
-            assert not result.accused & sources
-            assert result.accused & ~succeeded == 0
+        if result.errno:  # those are accused that may have done what all good ones, or a quorum of them, refused
+            trusted = took & sources or took
+            refused = sum(1 << i for i in range(3) if took >> i & 1 and errnos[i] == result.errno)
+            assert not result.accused & refused
+            assert not result.accused or not trusted & ~refused or quorum(trusted & refused)
+            assert not result.accused or result.good == refused
+            assert not succeeded & ~result.accused or result.unknown, "what was done is never left without a record"
             continue
         assert result.good == succeeded
         assert quorum(succeeded)
