@@ -554,3 +554,22 @@ def test_a_file_that_loses_its_name_while_it_is_changed_is_changed_on_all_copies
             assert volume.tree(0) == volume.tree(1)
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("copies", [2, 3])
+def test_a_directory_is_not_removed_though_a_stale_copy_of_it_is_empty(copies: int) -> None:
+    async def main() -> None:
+        async with served(copies) as volume:
+            await volume.mkdir("d")
+            await volume.bricks[0].kill()
+            await volume.create("d/f", b"kept")
+            await volume.bricks[0].start()
+
+            with refused(errno.ENOTEMPTY):
+                await volume.rmdir("d")
+
+            await volume.replicate.healer.sweep(full=True)
+            assert await volume.read("d/f") == b"kept"
+            assert [volume.all_marks(brick) for brick in range(copies)] == [{}] * copies
+
+    trio.run(main)
