@@ -8,6 +8,7 @@ Everything is gone afterwards.  It uses only what any program would: the command
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -36,7 +37,9 @@ def main() -> int:
             subprocess.run([*FUSEMUX, "umount", str(mount)], stdout=subprocess.DEVNULL, check=True)
         print("Unmounted; the ramdisks are gone.\n")
     finally:
-        shutil.rmtree(folder)
+        for directory in (mount, folder):  # never what is in them: where unmounting failed that would be the volume
+            with contextlib.suppress(OSError):
+                directory.rmdir()
     print(next_steps())
     return 0
 
