@@ -67,7 +67,10 @@ def _cost_of_open_files(target: Target, wanted: int) -> float:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     paths = [Path(target.directories[0]) / f"open{n}" for n in range(wanted)]
     before = target.memory().rss
-    fds = [os.open(path, os.O_CREAT | os.O_RDWR) for path in paths]
+    try:
+        fds = [os.open(path, os.O_CREAT | os.O_RDWR) for path in paths]
+    except OSError as error:
+        raise FusemuxError(f"{target.name}: {error.filename} cannot be created: {error.strerror}") from None
     held = target.memory().rss
     for fd, path in zip(fds, paths, strict=True):
         os.close(fd)

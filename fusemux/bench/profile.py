@@ -32,6 +32,7 @@ __all__ = ["add_arguments", "layer_of", "layers_of", "profile_text", "run", "sel
 
 _FRAME = re.compile(r"(?P<function>.+) \((?P<file>[^():]+)(:(?P<line>\d+))?\)$")
 _OURS = re.compile(r".*?/?(?P<path>(?:fusemux/)?(?:fuse|graph|bricks|serve|mount|cli|volume|fault)/.*|fusemux/.*)\.py$")
+_IDLE = frozenset({"WorkerThread._work"})  # waits for a lock, which py-spy takes for work
 
 
 class Place(NamedTuple):
@@ -103,12 +104,12 @@ class _spying(AbstractContextManager[None]):
 
 
 def self_times(stacks: Iterable[str]) -> Counter[Place]:
-    """Samples by the function at the top of each collapsed stack (`a (file:1);b (file:2) 17`)."""
+    """Samples by the function at the top of each collapsed stack (`a (file:1);b (file:2) 17`); idle threads left out."""
     times: Counter[Place] = Counter()
     for stack in stacks:
         frames, _, count = stack.rpartition(" ")
         match = _FRAME.match(frames.rpartition(";")[2])
-        if match and count.isdigit():
+        if match and count.isdigit() and match["function"] not in _IDLE:
             times[Place(layer_of(match["file"]), match["function"])] += int(count)
     return times
 

@@ -42,7 +42,7 @@ def volumes(
         log = stack.enter_context(open(base / "log", "w+b"))
         server = subprocess.Popen(
             [sys.executable, *program, "serve", *chosen, *words],
-            env=os.environ | {"FUSEMUX_RUN_DIR": str(base / "run")}, stderr=log,
+            env=os.environ | {"FUSEMUX_RUN_DIR": str(base / "run"), "FUSEMUX_STRICT": "0"}, stderr=log,
         )  # fmt: skip
         stack.callback(_show_trouble, Path(log.name))
         stack.callback(_stop, server, base)
