@@ -25,6 +25,9 @@ def main() -> int:
     parser.add_argument("shapes", metavar="SHAPE", nargs="*", help=f"of {', '.join(SHAPES)}; default all")
     parser.add_argument("--only", metavar="SCENARIO", choices=[*SCENARIOS, CONTROL], action="append",
                         help=f"{', '.join(SCENARIOS)}; or {CONTROL}, for comparison")  # fmt: skip
+    parser.add_argument(
+        "--made-by", choices=("glusterfs", "fusemux"), default="glusterfs", help="who creates the volume"
+    )
     parser.add_argument("--json", action="store_true", help="a line per check: [shape, scenario, what, problems]")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -32,17 +35,21 @@ def main() -> int:
         parser.error(f"unknown shape {unknown[0]!r}; known are {', '.join(SHAPES)}")
     if arguments.inside:
         machine.prepare()
-        return play(arguments.shapes[0], arguments.only or SCENARIOS, as_json=arguments.json)
+        takeover = Takeover(arguments.shapes[0], arguments.made_by)
+        return play(takeover, arguments.shapes[0], arguments.only or SCENARIOS, as_json=arguments.json)
     if reason := machine.why_not():
         print(f"not possible here: {reason}", file=sys.stderr)
         return 77
-    more = [*(f"--only={only}" for only in arguments.only or ()), *(["--json"] if arguments.json else [])]
+    more = [
+        f"--made-by={arguments.made_by}",
+        *(f"--only={only}" for only in arguments.only or ()),
+        *(["--json"] if arguments.json else []),
+    ]
     return max([machine.enter([shape, *more, "--inside"]) for shape in arguments.shapes or SHAPES])
 
 
-def play(shape: str, scenarios: tuple[str, ...], *, as_json: bool) -> int:
+def play(takeover: Takeover, shape: str, scenarios: tuple[str, ...], *, as_json: bool) -> int:
     """The scenarios one after the other on one volume; 1 when anything was wrong."""
-    takeover = Takeover(shape)
     failed = False
     for scenario in scenarios:
         for what, problems in getattr(takeover, scenario)():

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from machine import HOST, STATE, WORK, run, until
@@ -38,16 +38,8 @@ class GlusterFS:
         done = run("gluster", "--mode=script", *words, check=check)
         return None if done.returncode else done.stdout
 
-    def create(self, shape: str, bricks: list[Path]) -> None:
-        for brick in bricks:
-            brick.mkdir(parents=True)
-        words = {
-            "distribute": (),
-            "replica 2": ("replica", "2"),
-            "replica 3": ("replica", "3"),
-            "2x2": ("replica", "2"),
-        }
-        self._asked("volume", "create", VOLUME, *words[shape], *[f"{HOST}:{brick}" for brick in bricks], "force")
+    def create(self, words: Sequence[str], bricks: list[Path]) -> None:
+        self._asked("volume", "create", VOLUME, *words, *[f"{HOST}:{brick}" for brick in bricks], "force")
 
     def start(self) -> None:
         """Also brings bricks back that are down."""
@@ -119,6 +111,9 @@ class Fusemux:
 
     def __call__(self, *words: str | Path, check: bool = True) -> str:
         return run(sys.executable, "-m", "fusemux", *words, check=check, env=self.env).stdout
+
+    def create(self, words: Sequence[str], bricks: list[Path]) -> None:
+        self("volume", "create", VOLUME, *words, *bricks)
 
     def mount(self, *options: str) -> Path:
         """With `options` for this mount only."""

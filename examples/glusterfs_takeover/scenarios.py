@@ -39,13 +39,20 @@ class Checked(NamedTuple):
 
 
 class Takeover:
-    """One volume `gv` of some shape, made by GlusterFS and stopped."""
+    """One volume `gv` of some shape, made by GlusterFS or by fusemux, and stopped."""
 
-    def __init__(self, shape: str) -> None:
+    def __init__(self, shape: str, maker: str) -> None:
         count, self.copies = SHAPES[shape]
         self.bricks = [WORK / "bricks" / f"b{i}" for i in range(count)]
-        self.gluster, self.fusemux = GlusterFS(), Fusemux()
-        self.gluster.create(shape, self.bricks)
+        for brick in self.bricks:
+            brick.mkdir(parents=True)
+        words = ("replica", str(self.copies)) if self.replicated else ()
+        self.fusemux = Fusemux()
+        if maker == "fusemux":  # glusterd reads the folder of volumes when it starts
+            self.fusemux.create(words, self.bricks)
+        self.gluster = GlusterFS()
+        if maker == "glusterfs":
+            self.gluster.create(words, self.bricks)
 
     @property
     def replicated(self) -> bool:

@@ -26,10 +26,10 @@ REPLICATED = ("replica 2", "replica 3", "2x2")
 
 
 @functools.cache
-def played(shape: str) -> tuple[dict[str, dict[str, list[str]]], str]:
+def played(shape: str, *more: str) -> tuple[dict[str, dict[str, list[str]]], str]:
     """Of each scenario what was checked and what was wrong; and what the run had to say besides."""
     # Scenarios of one shape follow each other on one volume: its second owner finds what the first one left.
-    command = [sys.executable, EXAMPLE, shape, "--json"]
+    command = [sys.executable, EXAMPLE, shape, "--json", *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     checks: dict[str, dict[str, list[str]]] = {}
     for line in done.stdout.splitlines():
@@ -38,9 +38,9 @@ def played(shape: str) -> tuple[dict[str, dict[str, list[str]]], str]:
     return checks, done.stderr
 
 
-def wrong(shape: str, scenario: str, *expected: str) -> dict[str, list[str]]:
+def wrong(shape: str, scenario: str, *expected: str, more: tuple[str, ...] = ()) -> dict[str, list[str]]:
     """The checks that found something; all of `expected` must have been made."""
-    checks, said = played(shape)
+    checks, said = played(shape, *more)
     made = checks.get(scenario, {})
     missing = [start for start in expected if not any(what.startswith(start) for what in made)]
     assert not missing, f"{shape}, {scenario}: not checked: {missing}\n{said}"
@@ -51,6 +51,12 @@ def wrong(shape: str, scenario: str, *expected: str) -> dict[str, list[str]]:
 def test_glusterfs_heals_what_fusemux_wrote_while_a_brick_was_down(shape: str) -> None:
     checks = ("a heal is pending", "GlusterFS shows", "GlusterFS's client", "and again", "heal info", "the copies")
     assert wrong(shape, "fusemux_writes", *checks) == {}
+
+
+def test_glusterfs_adopts_and_heals_a_volume_that_fusemux_has_created() -> None:
+    more = ("--made-by=fusemux", "--only=fusemux_writes")
+    checks = ("a heal is pending", "GlusterFS shows", "GlusterFS's client", "and again", "heal info", "the copies")
+    assert wrong("replica 2", "fusemux_writes", *checks, more=more) == {}
 
 
 @pytest.mark.parametrize("shape", REPLICATED)
