@@ -20,9 +20,9 @@ from functools import partial
 from typing import Any
 
 from fusemux.bench.load import Load
-from fusemux.bench.measure import Measurement, measure, median_by
+from fusemux.bench.measure import Measurement, measure, median_by, touch_memory
 from fusemux.bench.references import reference
-from fusemux.bench.table import ratio, render, thousands
+from fusemux.bench.table import multiple, render, thousands
 from fusemux.bench.targets import Target
 from fusemux.bench.volumes import sized, volumes
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure; the answer is what --json prints.  Raises FusemuxError."""
     makers: dict[str, Callable[[], AbstractContextManager[Target]]] = {}
-    for name in args.reference or ["bindfs"]:
+    for name in args.reference or ["tmpfs", "bindfs"]:
         makers[name] = partial(reference, name)
     for spec in args.volume or ["1"]:
         for binding in args.binding or bindings():
@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             options = [*args.option, f"binding={binding}"]
             makers[label] = partial(volumes, [sized(spec, args.size)], name=label, options=options)
     runs: dict[str, dict[str, list[Measurement]]] = {name: {} for name in makers}
+    touch_memory(args.size * 3)
     for _ in range(args.repeat):
         for name, make in makers.items():
             with make() as target:
@@ -107,13 +108,14 @@ def _median(runs: list[Measurement]) -> dict[str, Any]:
 
 
 def _compare(targets: dict[str, dict[str, Any]]) -> None:
-    """Add to each test its CPU and speed as multiples of bindfs's."""
-    base = targets.get("bindfs")
+    """Add to each test its speed as a multiple of each reference's, and its CPU as one of bindfs's."""
     for tests in targets.values():
         for what, test in tests.items():
-            other = base.get(what) if base else None
-            for key in ("cpu_us_per_operation", "per_s"):
-                test[f"{key}_of_bindfs"] = round(test[key] / other[key], 3) if other and other[key] else None
+            for name in ("tmpfs", "bindfs"):
+                base = targets.get(name, {}).get(what)
+                test[f"per_s_of_{name}"] = round(test["per_s"] / base["per_s"], 3) if base else None
+            cpu = base["cpu_us_per_operation"] if base else 0
+            test["cpu_of_bindfs"] = round(test["cpu_us_per_operation"] / cpu, 3) if cpu else None
 
 
 def text(answer: dict[str, Any]) -> str:
@@ -123,7 +125,8 @@ def text(answer: dict[str, Any]) -> str:
         for name, tests in answer["targets"].items():
             if what in tests:
                 t = tests[what]
-                rows.append((f"{what} {name}", thousands(t["per_s"]), ratio(t["per_s_of_bindfs"] or 0, 1), thousands(t["bytes_per_s"] / 1e6),
-                             thousands(t["cpu_us_per_operation"]), ratio(t["cpu_us_per_operation_of_bindfs"] or 0, 1), str(t["errors"])))  # fmt: skip
-    heading = ("request", "/s", "x bindfs", "MB/s", "server CPU us", "x bindfs", "errors")
+                rows.append((f"{what} {name}", thousands(t["per_s"]), multiple(t["per_s_of_tmpfs"]), multiple(t["per_s_of_bindfs"]),
+                             thousands(t["bytes_per_s"] / 1e6), thousands(t["cpu_us_per_operation"]), multiple(t["cpu_of_bindfs"]),
+                             str(t["errors"])))  # fmt: skip
+    heading = ("request", "/s", "x tmpfs", "x bindfs", "MB/s", "server CPU us", "x bindfs", "errors")
     return f"median of {answer['repeat']}\n\n" + render(heading, rows)

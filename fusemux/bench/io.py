@@ -3,8 +3,7 @@
 Written means fsynced and closed, so that nothing is counted that still lies in a cache.  Reading starts cold for every FUSE
 file system alike: the mount is made to forget its pages (a remount as root; posix_fadvise otherwise), while the
 bytes themselves lie in memory behind each of them.  Targets take turns within each repetition, so that a
-machine that slows down slows all of them.  Before the first of them as much memory as the dearest needs is written once: a
-virtual machine gets memory from its host when it is first touched, at a tenth of the speed.
+machine that slows down slows all of them.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from fusemux.bench.load import Load, run_load
-from fusemux.bench.measure import Measurement, errors_of, measure, median_by
+from fusemux.bench.load import Load
+from fusemux.bench.measure import Measurement, errors_of, measure, median_by, touch_memory
 from fusemux.bench.references import reference
-from fusemux.bench.table import megabytes, ratio, render
-from fusemux.bench.targets import Target, plain
+from fusemux.bench.table import megabytes, multiple, render
+from fusemux.bench.targets import Target
 from fusemux.bench.volumes import sized, volumes
 
 __all__ = ["add_arguments", "run", "text"]
@@ -43,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure; the answer is what --json prints.  Raises FusemuxError."""
     names = args.reference or ["tmpfs", "bindfs"]
     runs: dict[str, list[Mapping[str, Measurement]]] = {}
-    _touch_memory(args)
+    touch_memory(args.size * args.threads * 3)
     for _ in range(args.repeat):
         for name in names:
             runs.setdefault(name, []).append(_write_and_read(reference(name), args))
@@ -51,20 +50,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             target = volumes([sized(spec, args.size * args.threads)], name=f"volume {spec}", options=args.option)
             runs.setdefault(f"volume {spec}", []).append(_write_and_read(target, args))
     targets = {name: _summary(several) for name, several in runs.items()}
-    base = targets.get("bindfs")
-    for summary in targets.values():
-        for what in ("write", "read"):
-            test = summary[what]
-            test["of_bindfs"] = round(test["bytes_per_s"] / base[what]["bytes_per_s"], 3) if base else None
+    for name in ("tmpfs", "bindfs"):
+        base = targets.get(name)
+        for summary in targets.values():
+            for what in ("write", "read"):
+                test = summary[what]
+                test[f"of_{name}"] = round(test["bytes_per_s"] / base[what]["bytes_per_s"], 3) if base else None
     return {
         "bench": "io", "size": args.size, "block": args.block, "threads": args.threads, "direct": args.direct, "repeat": args.repeat,
         "errors": sum(summary["errors"] for summary in targets.values()), "targets": targets,
     }  # fmt: skip
-
-
-def _touch_memory(args: argparse.Namespace) -> None:
-    with plain() as target:
-        run_load(Load("write", target.directories, threads=args.threads, size=args.size * 3, block=args.block))
 
 
 def _write_and_read(target: AbstractContextManager[Target], args: argparse.Namespace) -> dict[str, Measurement]:
@@ -95,12 +90,18 @@ def text(answer: dict[str, Any]) -> str:
         cells = [name]
         for what in ("write", "read"):
             m = target[what]
-            cells += [megabytes(m["bytes_per_s"]), ratio(m["of_bindfs"] or 0, 1), f"{m['cpu_s']:.2f}"]
+            cells += [
+                megabytes(m["bytes_per_s"]),
+                multiple(m["of_tmpfs"]),
+                multiple(m["of_bindfs"]),
+                f"{m['cpu_s']:.2f}",
+            ]
         rows.append((*cells, str(target["errors"])))
     head = f"{answer['threads']} x {answer['size'] / 2**20:,.0f} MiB in blocks of {answer['block'] / 1024:,.0f} KiB" + (
         ", O_DIRECT" if answer["direct"] else ""
     )
-    heading = ("target", "write MB/s", "x bindfs", "CPU s", "cold read MB/s", "x bindfs", "CPU s", "errors")
+    ratios = ("x tmpfs", "x bindfs", "CPU s")
+    heading = ("target", "write MB/s", *ratios, "cold read MB/s", *ratios, "errors")
     errors = [m["first_error"] for t in answer["targets"].values() for m in (t["write"], t["read"]) if m["first_error"]]
     return "\n\n".join(
         [f"{head}; median of {answer['repeat']}", render(heading, rows), *(f"error: {e}" for e in errors)]

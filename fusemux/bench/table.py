@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["megabytes", "microseconds", "ratio", "render", "thousands"]
+__all__ = ["megabytes", "microseconds", "multiple", "ratio", "render", "thousands"]
 
 
 def render(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -30,6 +30,11 @@ def microseconds(ns: float) -> str:
 
 def megabytes(size_bytes: float) -> str:
     return f"{size_bytes / 1e6:,.1f}"
+
+
+def multiple(value: float | None) -> str:
+    """A ratio that was computed already; a dash where there is none."""
+    return "-" if value is None else f"{value:.2f}"
 
 
 def ratio(value: float, reference: float | None) -> str:
