@@ -1,7 +1,7 @@
 """Whether the copies of a replicated volume are equal: every name, attribute, xattr and byte, as they lie on the bricks.
 
 Not compared: the changelog (`trusted.afr.*`), which accuses others and is therefore each brick's own; what GlusterFS keeps
-in `.glusterfs`; access times; contents and sizes on an arbiter, which has none; directories' sizes.
+in `.glusterfs`; access times; contents, sizes and times on an arbiter, which sees no write; directories' sizes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 __all__ = ["Comparison", "compare", "tree"]
 
 SHOWN = 20
+_OF_CONTENTS = ("size", "content", "xattr trusted.glusterfs.mdata", "xattr user.fusemux.trusted.glusterfs.mdata")
 _WITHOUT_ATIME = -16  # of the recorded times: reads go to one copy, and only that one knows of them
 
 
@@ -53,7 +54,7 @@ def _differing(path: str, shapes: list[dict[str, Any] | None], bricks: Sequence[
         yield f"{path}: on {', '.join(there)}, but not on {', '.join(missing)}"
     known = [(brick, shape) for brick, shape in zip(bricks, shapes, strict=True) if shape is not None]
     for key in sorted({key for _, shape in known for key in shape}):
-        full = known[:-1] if arbiter and key in ("size", "content") and known[-1][0] == bricks[-1] else known
+        full = known[:-1] if arbiter and key.startswith(_OF_CONTENTS) and known[-1][0] == bricks[-1] else known
         values = [shape.get(key) for _, shape in full]
         if any(value != values[0] for value in values):
             yield f"{path}: {key}: " + ", ".join(f"{brick.name} {_shown(shape.get(key))}" for brick, shape in full)
