@@ -38,6 +38,7 @@ class MountOptions:
     attr_timeout: float = FOREVER
     negative_timeout: float = FOREVER
     writeback_cache: bool = False
+    passthrough: bool = True  # the kernel reads and writes the bricks' files itself, where that is possible at all
     posix_acl: bool = True  # the kernel evaluates ACLs; without it they are only stored
     max_read: int = 1 << 20
     max_write: int = 1 << 20

@@ -15,6 +15,7 @@ their inode lives as long as the kernel refers to it, and what bricks cannot fin
 from __future__ import annotations
 
 import logging
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,6 +78,19 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
     def flushes(self) -> bool:
         """Whether close(2) has to reach the graph: only then does the kernel have to ask."""
         return self.top.flushes
+
+    @property
+    def passes(self) -> bool:
+        """Whether the graph lets the kernel read and write files by itself."""
+        return self.top.passes
+
+    def backing(self, fh: int) -> int | None:
+        """A descriptor of the one local file that holds all bytes of the open file `fh`, None where there is none."""
+        return self.top.translator.backing(self._file(fh).fd) if self.top.passes else None
+
+    def opened_for_both(self, fh: int) -> bool:
+        """Whether `fh` may be read and written: only then can it be mapped for writing."""
+        return self._file(fh).fd.flags & os.O_ACCMODE == os.O_RDWR
 
     async def disconnect(self) -> None:
         """The kernel is gone (unmounted, aborted) without closing and forgetting: do it in its place.  Never raises."""

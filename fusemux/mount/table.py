@@ -104,6 +104,8 @@ ROWS: tuple[MountOption, ...] = (
           aliases=("negative_timeout",), low=0),
     _fuse("writeback-cache", "bool", "off", "Let the kernel gather writes: fewer requests for many small ones, two more for each file; "
           "and a full brick shows at close or fsync instead of at the write.", aliases=("writeback_cache", "kernel-writeback-cache")),
+    _fuse("passthrough", "bool", "on", "Let the kernel read and write the bricks' files by itself, where a file lies whole in one of "
+          "them and nothing between has to see it (root, Linux 6.9, no writeback-cache)."),
     _fuse("max_read", "size", "1MB", "The largest read request.", low=4096, high=1048576),
     _fuse("max_write", "size", "1MB", "The largest write request.", low=4096, high=1048576),
     _fuse("fsname", "str", None, "What /proc/mounts shows as the source; unset: SPEC."),

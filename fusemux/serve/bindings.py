@@ -54,6 +54,7 @@ def mount_options(opt: SimpleNamespace, shown: str) -> MountOptions:
         attr_timeout=_seconds(opt.attribute_timeout),
         negative_timeout=_seconds(opt.negative_timeout),
         writeback_cache=opt.writeback_cache,
+        passthrough=opt.passthrough,
         max_read=opt.max_read,
         max_write=opt.max_write,
         fsname=shown,

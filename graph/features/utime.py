@@ -33,6 +33,11 @@ class Utime(Translator):
     def intercepts(self, fop: str) -> bool:
         return fop in _STAMPED or (fop in _READS and not self.opt.noatime)
 
+    @property
+    def passes(self) -> bool:
+        """The brick notes itself when the kernel has written; that it has read, nobody would note."""
+        return self.opt.noatime and self.child.passes
+
 
 def _stamping(name: str) -> Callable[..., Awaitable[Any]]:
     async def stamp(self: Utime, frame: Frame, *args: Any) -> Any:

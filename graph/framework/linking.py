@@ -38,7 +38,7 @@ class Weaver(Protocol):
 class Edge:
     """The way from a parent (None: from outside the graph) down to `translator`, one attribute a fop."""
 
-    __slots__ = (*FOP_NAMES, "flushes", "index", "parent", "strict", "suspends", "translator", "weaver")
+    __slots__ = (*FOP_NAMES, "flushes", "index", "parent", "passes", "strict", "suspends", "translator", "weaver")
 
     if TYPE_CHECKING:
 
@@ -50,6 +50,7 @@ class Edge:
         self.index = index
         self.suspends = True
         self.flushes = True
+        self.passes = False
         self.strict = False
         self.weaver: Weaver | None = None
         for name in FOP_NAMES:
@@ -64,6 +65,7 @@ class Edge:
         self.strict = strict
         self.suspends = self.translator.suspends or (self.weaver is not None and self.weaver.suspends)
         self.flushes = self.translator.flushes or self.weaver is not None
+        self.passes = self.translator.passes and self.weaver is None
         for fop in FOPS.values():
             method = find(self.translator, fop)
             if self.weaver is not None:

@@ -28,7 +28,7 @@ from fusemux.graph.framework.options import Option, parse_options
 
 if TYPE_CHECKING:
     from fusemux.graph.framework.graph import Graph
-    from fusemux.graph.framework.inode import Inode
+    from fusemux.graph.framework.inode import Fd, Inode
     from fusemux.graph.framework.linking import Edge
     from fusemux.graph.framework.process import Process
 
@@ -88,6 +88,25 @@ class Translator:
         Where it does not, the kernel need not ask at every close(2).
         """
         return self.intercepts("flush") or any(edge.flushes for edge in self.children)
+
+    @property
+    def passes(self) -> bool:
+        """Whether this subtree lets the kernel read and write open files by itself (`backing`); asked at linking.
+
+        A translator that must see every read or write does not; that is so by default for who intercepts them.
+        """
+        return (
+            len(self.children) == 1
+            and self.children[0].passes
+            and not (self.intercepts("readv") or self.intercepts("writev"))
+        )
+
+    def backing(self, fd: Fd) -> int | None:
+        """A descriptor of the one local file that holds all bytes of the open file `fd`, None where there is none.
+
+        Only asked where the edge `passes`.  From then on the file may be read and written without any fop.
+        """
+        return self.children[0].translator.backing(fd)
 
     def linked(self) -> None:
         """The edges of the graph were bound (again): whether the children suspend may have changed."""

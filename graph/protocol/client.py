@@ -82,6 +82,17 @@ class Client(Translator):
     def flushes(self) -> bool:
         return self.brick is not None and getattr(self.brick.edge, "flushes", False)
 
+    @property
+    def passes(self) -> bool:
+        return self.brick is not None and getattr(self.brick.edge, "passes", False)
+
+    def backing(self, fd: Fd) -> int | None:
+        mine = fd.ctx[self.fd_slot]
+        if mine is None or mine.session is not self.session or not self.edge.passes:
+            return None
+        found: int | None = self.edge.translator.backing(mine)
+        return found
+
     async def init(self) -> None:
         if not self.opt.remote_subvolume:
             raise FusemuxError(f"{self.name}: option remote-subvolume is missing; it is the brick's path")

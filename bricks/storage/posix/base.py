@@ -37,7 +37,7 @@ class OpenFile:
     The descriptor closes with the last reference to the object, so no thread can meet another file at its number.
     """
 
-    __slots__ = ("fd", "fresh", "gfid", "nameless", "refs", "setid", "times")
+    __slots__ = ("fd", "fresh", "gfid", "nameless", "passed_ns", "refs", "setid", "times")
 
     def __init__(self, gfid: bytes, fd: int, times: Times | None, *, setid: bool = False) -> None:
         self.gfid = gfid
@@ -46,6 +46,7 @@ class OpenFile:
         self.setid = setid  # whether set-user-ID or set-group-ID are on: writing must clear them
         self.refs = 1
         self.fresh = False  # it never had a name (O_TMPFILE), and may still get one
+        self.passed_ns = 0  # not 0: the kernel may write it by itself, and this is when it was last seen to have
         self.nameless = False  # the last name is gone, its handle lies in .glusterfs/unlink
 
     def close(self) -> None:

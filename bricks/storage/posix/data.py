@@ -66,6 +66,18 @@ class DataFops(RenameFops):
         times = None if value is None else mdata.unpack(value)
         return OpenFile(gfid, fd, times if self.ctime else None, setid=st.st_mode & 0o6000 != 0)
 
+    def backing(self, fd: Fd) -> int | None:
+        """A descriptor by which the kernel may read and write the file by itself.
+
+        Not of a file with set-user-ID or set-group-ID: who writes must lose them.
+        """
+        file = fd.ctx[self.slot]
+        if type(file) is not OpenFile or file.setid:
+            return None
+        if not file.passed_ns:
+            file.passed_ns = os.fstat(file.fd).st_mtime_ns
+        return file.fd
+
     def flush(self, frame: Frame, fd: Fd, xdata: Xdata = None) -> None:
         return None
 
@@ -74,6 +86,8 @@ class DataFops(RenameFops):
         fd.ctx[self.slot] = None
         if type(handle) is OpenFile:
             handle.refs -= 1
+            if handle.passed_ns:
+                self.catch_up(handle)
             if not handle.refs:
                 self.forget(handle)
         elif handle is not None:

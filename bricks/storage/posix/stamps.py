@@ -26,7 +26,7 @@ class Stamps(StoreBase):
         """The recorded times of an object, from memory where it is known."""
         known = self.opened.get(gfid) or self.dirs.get(gfid)
         if known is not None:
-            return known.times
+            return self._true_times(known)
         if not self.ctime:
             return None
         value = self.get_xattr(where, self.MDATA)
@@ -36,11 +36,28 @@ class Stamps(StoreBase):
         """The recorded times of the object `gfid`, which is at `name`."""
         known = self.opened.get(gfid) or self.dirs.get(gfid)
         if known is not None:
-            return known.times
+            return self._true_times(known)
         if not self.ctime:
             return None
         value = self.xattrs.get(dirfd, name, self.MDATA)
         return None if value is None else mdata.unpack(value)
+
+    def _true_times(self, known: OpenFile | DirHandle) -> Times | None:
+        """The times of what is open, with what the kernel has written by itself taken into account."""
+        if known.__class__ is OpenFile and known.passed_ns:
+            self.catch_up(known)
+        return known.times
+
+    def catch_up(self, file: OpenFile) -> None:
+        """Record the time at which the kernel has last written `file`, if it has since it was seen last."""
+        st = os.fstat(file.fd)
+        if st.st_mtime_ns == file.passed_ns:
+            return
+        file.passed_ns = st.st_mtime_ns
+        if file.times is not None:
+            ctime, mtime, atime = file.times
+            file.times = (mdata.newer(ctime, st.st_ctime_ns), mdata.newer(mtime, st.st_mtime_ns), atime)
+            self._record(file.fd, mdata.pack(*file.times))
 
     def keep_times(self, on: bool) -> None:
         """Option ctime: whether times are recorded in mdata and answered from it."""

@@ -22,7 +22,7 @@ from fusemux.bricks.storage.posix.store import Store
 from fusemux.bricks.storage.posix.threaded import store_class
 from fusemux.graph.framework.errors import FopError, FusemuxError
 from fusemux.graph.framework.fops import FOPS, Fop, Kind
-from fusemux.graph.framework.inode import Inode
+from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.translator import Event, Translator
 from fusemux.graph.framework.types import Frame, Xdata
 
@@ -52,6 +52,13 @@ class Posix(Translator):
     @property
     def flushes(self) -> bool:
         return False
+
+    @property
+    def passes(self) -> bool:
+        return True
+
+    def backing(self, fd: Fd) -> int | None:
+        return None if self.store is None else self.store.backing(fd)
 
     # -- life ------------------------------------------------------------------------------------------------
 

@@ -238,8 +238,8 @@ def session_options(point: MountPoint, max_write: int) -> SessionOptions:
     wishes = Wishes(
         max_write=min(max_write, options.max_write or max_write),
         writeback_cache=options.writeback_cache,
-        posix_acl=getattr(options, "posix_acl", False),
-        passthrough=getattr(options, "passthrough", False),
+        posix_acl=options.posix_acl,
+        passthrough=options.passthrough and os.geteuid() == 0 and point.bridge.passes,
     )
     return SessionOptions(
         entry_timeout=options.entry_timeout,

@@ -178,7 +178,7 @@ class Channel:
                 os.writev(session.fd, reply)
         except OSError as error:
             undo = operation.undo if call is not None else None
-            self._unanswered(session, operation, error, undo(session, result) if undo is not None else None)
+            self._unanswered(session, operation, error, undo(session, nodeid, result) if undo is not None else None)
         return None
 
     # -- what goes wrong -------------------------------------------------------------------------------------
@@ -268,17 +268,17 @@ class Channel:
                 self._pool.give(buffer)
                 self._room.set()
             if reply is not None and not session.ended.is_set():
-                self._answer(session, operation, reply, result)
+                self._answer(session, operation, nodeid, reply, result)
 
-    def _answer(self, session: Session, operation: Operation, reply: Reply, result: Any) -> None:
+    def _answer(self, session: Session, operation: Operation, nodeid: int, reply: Reply, result: Any) -> None:
         try:
             if isinstance(reply, bytes):
                 os.write(session.fd, reply)
             else:
                 os.writev(session.fd, reply)
         except OSError as error:
-            undo = operation.undo(session, result) if operation.undo is not None and result is not None else None
-            self._unanswered(session, operation, error, undo)
+            undo = operation.undo if result is not None else None
+            self._unanswered(session, operation, error, undo(session, nodeid, result) if undo is not None else None)
 
 
 def _not_now() -> None:

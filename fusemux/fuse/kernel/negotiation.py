@@ -53,7 +53,7 @@ class Wishes:
     max_write: int = 1 << 20
     writeback_cache: bool = False
     posix_acl: bool = False  # the bridge applies default ACLs and the umask itself
-    passthrough: bool = False
+    passthrough: bool = False  # unless the kernel gathers writes
     locks: bool = False  # POSIX and flock locks come to us: the bricks are shared with others
     readdirplus: str = "auto"  # auto, always, never
 
@@ -83,11 +83,11 @@ def negotiate(request: InitRequest, wishes: Wishes) -> Agreement:
             "use a newer kernel or binding=pyfuse3"
         )
     wanted = _WANTED
-    if wishes.writeback_cache:
-        wanted |= InitFlag.WRITEBACK_CACHE
     if wishes.posix_acl:
         wanted |= InitFlag.POSIX_ACL | InitFlag.DONT_MASK
-    if wishes.passthrough and not wishes.writeback_cache:  # the kernel does not combine the two
+    if wishes.writeback_cache:
+        wanted |= InitFlag.WRITEBACK_CACHE
+    elif wishes.passthrough:  # the kernel does not combine the two
         wanted |= InitFlag.PASSTHROUGH
     if wishes.locks:
         wanted |= InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS

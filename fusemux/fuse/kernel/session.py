@@ -12,7 +12,8 @@ import trio
 
 from fusemux.fuse.kernel import replies
 from fusemux.fuse.kernel.negotiation import Agreement, Wishes
-from fusemux.fuse.kernel.protocol import OpenFlag
+from fusemux.fuse.kernel.passthrough import Passthrough
+from fusemux.fuse.kernel.protocol import InitFlag, OpenFlag
 from fusemux.fuse.kernel.replies import Validity
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class SessionStatistics(NamedTuple):
     minor: int
     max_write: int
     flags: str
+    passed: int  # files that the kernel reads and writes by itself
 
 
 class Session:
@@ -80,6 +82,9 @@ class Session:
         self.ended = trio.Event()  # unmounted or aborted
         self.drained = trio.Event()  # and no request of it is being served any more
         self.aborted = False
+        self.passthrough: Passthrough | None = None
+        self.stores: set[int] = set()  # nodes that may be changed by stores to memory, of which nobody hears
+        self._fleeting = replies.validity(options.entry_timeout, 0.0)
         self.exclusive = options.attr_timeout == float("inf")  # nobody else changes this volume behind the kernel
         self.privileged: set[int] = set()  # nodes with setuid or setgid bits or file capabilities
         self.incapable: set[int] = set()  # nodes known to have no file capabilities
@@ -88,10 +93,33 @@ class Session:
         self.errors = 0
         self._logged: set[tuple[str, str, int]] = set()
 
-    @property
-    def file_flags(self) -> int:
-        """How the kernel shall treat a file that is opened now."""
-        return self._file_flags if self.bridge.flushes else self._file_flags | _NOFLUSH
+    def agree(self, agreement: Agreement) -> None:
+        """INIT is settled."""
+        self.agreement = agreement
+        if agreement.has(InitFlag.PASSTHROUGH):
+            self.passthrough = Passthrough(self.fd, self.bridge, self.name)
+        self.ready.set()
+
+    def valid_of(self, nodeid: int) -> Validity:
+        """How long the kernel may believe what it is told of a node."""
+        return self.valid if nodeid not in self.stores else self._fleeting
+
+    def opened(self, nodeid: int, fh: int) -> tuple[int, int]:
+        """How the kernel shall treat a file that is opened now: flags, and what it is passed through to (0: nothing)."""
+        flags = self._file_flags if self.bridge.flushes else self._file_flags | _NOFLUSH
+        if self.passthrough is None:
+            return flags, 0
+        flags, backing = self.passthrough.opened(nodeid, fh, flags)
+        if backing and nodeid not in self.stores and self.bridge.opened_for_both(fh):
+            self.stores.add(nodeid)
+            self.notify(replies.inval_inode(nodeid, -1))  # attributes only
+        return flags, backing
+
+    def closed(self, nodeid: int) -> None:
+        """An open file was released."""
+        if self.passthrough is not None and self.passthrough.closed(nodeid) and nodeid in self.stores:
+            self.stores.discard(nodeid)
+            self.notify(replies.inval_inode(nodeid, -1))
 
     # -- privileges ------------------------------------------------------------------------------------------
 
@@ -157,4 +185,5 @@ class Session:
         return SessionStatistics(
             self.requests, len(self.suspended), self.errors,
             agreed.minor if agreed else 0, agreed.max_write if agreed else 0, agreed.flags.name or "" if agreed else "",
+            self.passthrough.count if self.passthrough is not None else 0,
         )  # fmt: skip

@@ -22,6 +22,8 @@ from typing import Any
 from fusemux.graph.cluster.distribute.directory import Directory
 from fusemux.graph.cluster.distribute.fops.metadata import Metadata
 from fusemux.graph.cluster.distribute.options import OPTIONS, RebalanceSettings
+from fusemux.graph.framework.inode import Fd
+from fusemux.graph.framework.linking import Edge
 from fusemux.graph.framework.translator import Event, Translator
 
 __all__ = ["Distribute"]
@@ -43,6 +45,15 @@ class Distribute(Metadata):
     @property
     def flushes(self) -> bool:
         return any(edge.flushes for edge in self.children)
+
+    @property
+    def passes(self) -> bool:
+        return all(edge.passes for edge in self.children)
+
+    def backing(self, fd: Fd) -> int | None:
+        """A file lies whole on one child."""
+        edge = fd.inode.ctx[self.inode_slot] if len(self.children) > 1 else self.children[0]
+        return edge.translator.backing(fd) if edge.__class__ is Edge else None
 
     def intercepts(self, fop: str) -> bool:
         return super().intercepts(fop) and (len(self.children) > 1 or fop in _SINGLE)

@@ -241,6 +241,16 @@ def writeback_cache(place: Place) -> None:
         assert (brick_of(place) / "file").stat().st_size == 10
 
 
+@effect("passthrough")
+def passthrough(place: Place) -> None:
+    where = place.mount("1", "binding=kernel")
+    release = tuple(int(number) for number in os.uname().release.split(".")[:2])
+    for options, passed in ((), release >= (6, 9)), (("nopassthrough",), False), (("writeback-cache",), False):
+        where = replaced(place, where, "binding=kernel", *options)
+        with open(where / "file", "wb"):
+            assert volume_status(place)["connection"]["passed"] == passed
+
+
 @effect("max_read")
 def max_read(place: Place) -> None:
     assert "max_read=131072" in words(place.mount("1", "max_read=128KB"))

@@ -30,8 +30,7 @@ def initialise(session: Session, unique: int, nodeid: int, frame: Frame, buffer:
         session.failure = error
         session.ready.set()
         return replies.error(unique, errno.EPROTO)
-    session.agreement = agreement
-    session.ready.set()
+    session.agree(agreement)
     log.debug("%s: FUSE %d.%d, %s", session.name, p.MAJOR, agreement.minor, agreement.flags.name)
     return negotiation.reply(unique, agreement)
 

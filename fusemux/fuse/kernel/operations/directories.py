@@ -32,7 +32,7 @@ def opened(session: Session, unique: int, nodeid: int, fh: int) -> bytes:
     return replies.opened(unique, fh, session.directory_flags)
 
 
-def unopen(session: Session, fh: int) -> _Call:
+def unopen(session: Session, nodeid: int, fh: int) -> _Call:
     return session.bridge.releasedir(Frame(), fh)
 
 
@@ -83,7 +83,7 @@ async def _listed_plus(session: Session, frame: Frame, fh: int, offset: int, siz
         nodeid = bridge.entered(entry, fh)
         if iatt.mode & privileges.PRIVILEGE_BITS:
             privileges.note(session, nodeid, iatt)
-        records.append(replies.dirent_plus(entry, nodeid, valid))
+        records.append(replies.dirent_plus(entry, nodeid, session.valid_of(nodeid)))
     return b"".join(records)
 
 

@@ -53,11 +53,13 @@ def created(session: Session, unique: int, nodeid: int, result: tuple[int, Iatt,
     if iatt.mode & privileges.PRIVILEGE_BITS:
         privileges.note(session, node, iatt)
     session.made(node)
-    return replies.created(unique, node, iatt, session.valid, fh, session.file_flags)
+    flags, backing = session.opened(node, fh)
+    return replies.created(unique, node, iatt, session.valid_of(node), fh, flags, backing)
 
 
-def uncreate(session: Session, result: tuple[int, Iatt, int]) -> _Call:
+def uncreate(session: Session, nodeid: int, result: tuple[int, Iatt, int]) -> _Call:
     session.forgotten(result[0], 1)
+    session.closed(result[0])
     return session.bridge.release(Frame(), result[2])
 
 
@@ -74,10 +76,12 @@ async def _open_unprivileged(session: Session, frame: Frame, nodeid: int, flags:
 
 
 def opened(session: Session, unique: int, nodeid: int, fh: int) -> bytes:
-    return replies.opened(unique, fh, session.file_flags)
+    flags, backing = session.opened(nodeid, fh)
+    return replies.opened(unique, fh, flags, backing)
 
 
-def unopen(session: Session, fh: int) -> _Call:
+def unopen(session: Session, nodeid: int, fh: int) -> _Call:
+    session.closed(nodeid)
     return session.bridge.release(Frame(), fh)
 
 
@@ -88,6 +92,8 @@ def flush(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buff
 
 def release(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buffer, end: int) -> _Call:
     fh, _, _, frame.lk_owner = _RELEASE(buffer, BODY)
+    if session.passthrough is not None:
+        session.closed(nodeid)
     return session.bridge.release(frame, fh)
 
 

@@ -43,7 +43,7 @@ def found(session: Session, unique: int, nodeid: int, result: tuple[int, Iatt]) 
     node, iatt = result
     if iatt.mode & privileges.PRIVILEGE_BITS:
         privileges.note(session, node, iatt)
-    return replies.entry(unique, node, iatt, session.valid)
+    return replies.entry(unique, node, iatt, session.valid_of(node))
 
 
 def not_found(session: Session, unique: int, error: int) -> bytes:
@@ -52,7 +52,7 @@ def not_found(session: Session, unique: int, error: int) -> bytes:
     return replies.error(unique, error)
 
 
-def unlook(session: Session, result: tuple[int, Iatt]) -> None:
+def unlook(session: Session, nodeid: int, result: tuple[int, Iatt]) -> None:
     """The kernel did not take the entry: it will not forget it either."""
     session.forgotten(result[0], 1)
 
@@ -78,7 +78,7 @@ def getattr_(session: Session, unique: int, nodeid: int, frame: Frame, buffer: B
 def attributes(session: Session, unique: int, nodeid: int, iatt: Iatt) -> bytes:
     if iatt.mode & privileges.PRIVILEGE_BITS:
         privileges.note(session, nodeid, iatt)
-    return replies.attributes(unique, nodeid, iatt, session.valid)
+    return replies.attributes(unique, nodeid, iatt, session.valid_of(nodeid))
 
 
 def statx(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buffer, end: int) -> _Call:
@@ -87,7 +87,7 @@ def statx(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buff
 
 
 def extended_attributes(session: Session, unique: int, nodeid: int, iatt: Iatt) -> bytes:
-    return replies.statx(unique, nodeid, iatt, session.valid)
+    return replies.statx(unique, nodeid, iatt, session.valid_of(nodeid))
 
 
 def setattr_(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buffer, end: int) -> _Call:

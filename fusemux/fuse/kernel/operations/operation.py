@@ -3,7 +3,7 @@
     begin(session, unique, nodeid, frame, buffer, end)  -> a coroutine of the bridge, or a ready reply, or None (no reply)
     finish(session, unique, nodeid, result)             -> the reply: bytes, or (header, payload) for writev(2)
     fail(session, unique, errno)                        -> the reply when the coroutine raised FopError
-    undo(session, result)                               -> a coroutine or None: the kernel refused the reply
+    undo(session, nodeid, result)                       -> a coroutine or None: the kernel refused the reply
 
 `begin` and `finish` are plain functions around one coroutine, so that a request costs no coroutine of ours.  Where more
 than one call of the bridge is needed, `begin` returns a coroutine of its own and `finish` only wraps the result.
@@ -28,7 +28,7 @@ Begun = Coroutine[Any, Any, Any] | bytes | None
 Begin = Callable[[Session, int, int, Frame, Buffer, int], Begun]
 Finish = Callable[[Session, int, int, Any], Reply]
 Fail = Callable[[Session, int, int], bytes]
-Undo = Callable[[Session, Any], Coroutine[Any, Any, Any] | None]
+Undo = Callable[[Session, int, Any], Coroutine[Any, Any, Any] | None]
 
 
 class Operation(NamedTuple):

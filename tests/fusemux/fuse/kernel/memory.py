@@ -51,6 +51,7 @@ class MemoryBridge:
         self.calls: list[str] = []
         self.record = False
         self.flushes = True
+        self.passes = False
         self.before: dict[str, Callable[..., Any]] = {}
         self.on_invalidate: Callable[[int], None] | None = None
         self.on_invalidate_entry: Callable[[int, bytes], None] | None = None
