@@ -1,4 +1,4 @@
-"""`fusemux fault add|list|clear` and `fusemux brick kill|start|freeze|fill|corrupt`."""
+"""`fusemux fault add|list|clear` and `fusemux brick kill|start|freeze|fill|corrupt|power-cut`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from fusemux.graph.framework.options import parse_time
 
 __all__ = ["add", "brick", "clear", "list_faults"]
 
-_DONE = {"kill": "is down", "start": "serves", "freeze": "is frozen", "fill": "is full", "corrupt": "has a flipped bit"}
+_DONE = {"kill": "is down", "start": "serves", "freeze": "is frozen", "fill": "is full", "corrupt": "has a flipped bit",
+         "power-cut": "is down and has lost what was not synced"}  # fmt: skip
 
 
 def add(arguments: Namespace, output: Output) -> None:

@@ -50,7 +50,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _mounts(commands)
     _others(commands)
     _faults(_add(commands, "fault", "break fops of a volume that is served"))
-    _bricks(_add(commands, "brick", "kill, start, freeze, fill or corrupt one brick of a volume that is served"))
+    _bricks(
+        _add(commands, "brick", "kill, start, freeze, fill, corrupt or unplug one brick of a volume that is served")
+    )
     found = parser.parse_args(argv)
     if not found.version and not hasattr(found, "run"):
         raise UsageError(f"which command? known are {', '.join(COMMANDS)}; `fusemux --help` says more")
@@ -195,6 +197,7 @@ def _bricks(parser: argparse.ArgumentParser) -> None:
         ("freeze", "let every fop on a brick wait"),
         ("fill", "refuse with ENOSPC whatever needs space on a brick"),
         ("corrupt", "flip a bit of a file on a brick"),
+        ("power-cut", "take a brick down without what was not synced (volume option debug.volatile posix)"),
     ):
         command = _add(commands, name, help, "faults:brick")
         command.add_argument("name", metavar="VOLUME")

@@ -119,6 +119,20 @@ def test_a_bit_is_flipped_on_one_brick(fusemux_volume: Volume, fusemux: Command)
     assert [brick.read_bytes("file") for brick in fusemux_volume.bricks] == [b"0000", b"0010"]
 
 
+def test_a_brick_loses_power(fusemux_volume: Volume, fusemux: Command) -> None:
+    (fusemux_volume.path / "file").write_bytes(b"not synced")
+    done = fusemux("brick", "power-cut", "test", "1")
+    assert done.out == "brick 1 of test is down and has lost what was not synced\n"
+    assert [brick.read_bytes("file") for brick in fusemux_volume.bricks] == [b"not synced", b""]
+
+
+@pytest.mark.fusemux("1", volatile=False)
+def test_a_brick_that_keeps_everything_cannot_lose_power(fusemux_volume: Volume, fusemux: Command) -> None:
+    done = fusemux("brick", "power-cut", "test", "0")
+    assert (done.status, "debug.volatile is not 'posix'" in done.err) == (1, True)
+    assert fusemux_volume.brick(0).up
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
