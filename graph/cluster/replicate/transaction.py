@@ -80,6 +80,14 @@ class Change:
         return self.losing if self.losing is not None and stat.S_ISDIR(self.losing.type) else None
 
     @property
+    def retimed(self) -> list[Inode]:
+        """What it gives a new change time without a name by which healing would find it.
+
+        (A renamed file gets its times together with its new name.)
+        """
+        return [inode for inode in (self.losing, self.gaining) if inode is not None]
+
+    @property
     def files(self) -> tuple[Fd, ...]:
         """What must be open on a child for it to take part."""
         return tuple(arg for arg in self.args if isinstance(arg, Fd)) if self.fop not in CREATES else ()
@@ -231,6 +239,9 @@ class Transactions(Core):
                 self._made_everywhere(change)
             else:
                 await self._accuse_of_new(change.made, result.good)
+        if accused | absent and not result.errno:
+            for inode in change.retimed:
+                await self._accuse_of_time(inode, result.good, accused | absent)
         recorded = await self._post_op(change, took, result, accused)
         self._remember(change, result, accused)
         if result.errno:
@@ -267,6 +278,13 @@ class Transactions(Core):
         """The children that know what the changelog should say: those that recorded it, and those where the file has gone."""
         gone = sum(1 << i for i, reply in enumerate(replies) if isinstance(reply, FopError) and reply.errno in _GONE)
         return self.succeeded(which, replies) | which & gone
+
+    async def _accuse_of_time(self, inode: Inode, good: int, missed: int) -> None:
+        """If it is still there: a name made and removed while a copy was away would else leave its times different."""
+        asked = 1 << first(good)
+        if self.succeeded(asked, await self.wind(asked, "lookup", self.internal, inode, b"", None)):
+            await self.mark(good, inode, METADATA, 0, missed)
+            self.blame(inode, METADATA, missed)
 
     async def _accuse_of_new(self, made: tuple[bytes, int], good: int) -> None:
         missed = self.members.everyone & ~good

@@ -159,9 +159,9 @@ class Healer:
         return found
 
     async def listed_on(self, child: int) -> set[bytes]:
-        """The gfids in the indices of one brick; a file that is being written right now is not pending."""
-        found = {gfid for kind in INDICES for gfid in await self._index(child, kind)}
-        return {gfid for gfid in found if not self._being_written(gfid)}
+        """The gfids in the indices of one brick; a file that is being written right now is dirty, but not pending."""
+        pending, dirty = [await self._index(child, kind) for kind in INDICES]
+        return pending | {gfid for gfid in dirty if not self._being_written(gfid)}
 
     async def _index(self, child: int, kind: bytes) -> set[bytes]:
         """The gfids in one index of one brick; none when the brick keeps no index."""
