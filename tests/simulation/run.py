@@ -34,6 +34,7 @@ from tests.simulation.model import Model
 __all__ = ["Failure", "simulate"]
 
 _STEPS = 40
+Step = Callable[[list[str], list[str]], Awaitable[None]]
 _NEEDS_SPACE = frozenset({"create", "mknod", "mkdir", "symlink", "writev"})
 
 
@@ -42,23 +43,36 @@ class Failure(AssertionError):
 
 
 class Chaos:
-    """Woven into the edge above one brick: decides before each call what happens to it."""
+    """Woven into the edge above one brick: decides before and after each call what happens to it."""
 
-    suspends = True
-
-    def __init__(self, sim: Simulation, brick: int) -> None:
+    def __init__(self, sim: Simulation, brick: int, *, suspends: bool) -> None:
         self.sim = sim
         self.brick = brick
+        self.suspends = suspends
 
     def weave(self, fop: Fop, method: Method) -> Method:
         if fop.name in ("release", "inodelk", "entrylk"):
             return method
+        sim, brick = self.sim, self.brick
 
         async def call(*args: Any) -> Any:
-            await self.sim.before(self.brick, fop.name)
-            return await method(*args)
+            if await sim.before(brick, fop.name):
+                return await self._without_space(fop, method, args)
+            reply = await method(*args)
+            await sim.after(brick)
+            return reply
 
         return call
+
+    async def _without_space(self, fop: Fop, method: Method, args: tuple[Any, ...]) -> Any:
+        """A part of what is written still fits, and the caller may or may not hear how much."""
+        if fop.name == "writev" and self.sim.random.random() < 0.6:
+            frame, fd, data, *rest = args
+            if half := len(data) // 2:
+                written = await method(frame, fd, data[:half], *rest)
+                if self.sim.random.random() < 0.5:
+                    return written
+        raise FopError(errno.ENOSPC, "simulated")
 
 
 class Simulation:
@@ -71,6 +85,7 @@ class Simulation:
         self.behind: set[int] = set()  # failed since the last complete heal: no others may fail
         self.full: int | None = None
         self.calm = False
+        self.suspends = seed % 4 > 0  # else all goes the way of bricks that never wait
         self.made = 0
         self.calls = hashlib.md5()  # of the calls to bricks, in their order: equal for two runs of one seed
         self.tolerated = (len(volume.bricks) - 1) // 2 if len(volume.bricks) > 2 else 1
@@ -81,18 +96,21 @@ class Simulation:
 
     # -- trouble ---------------------------------------------------------------------------------------------
 
-    async def before(self, brick: int, fop: str) -> None:
-        """What may happen just before a call to a brick."""
+    async def before(self, brick: int, fop: str) -> bool:
+        """What may happen just before a call to a brick; whether there is no space for it."""
         self.calls.update(b"%d %s\n" % (brick, fop.encode()))
         roll = self.random.random()
-        if roll < 0.2:
+        if roll < 0.2 and self.suspends:
             await trio.lowlevel.checkpoint()
-        if self.calm:
-            return
-        if roll > 0.985 and brick not in self.down and self.may_fail(brick):
+        if not self.calm and roll > 0.985 and brick not in self.down and self.may_fail(brick):
             await self.kill(brick)
-        if brick == self.full and fop in _NEEDS_SPACE:
-            raise FopError(errno.ENOSPC, "simulated")
+        return brick == self.full and fop in _NEEDS_SPACE
+
+    async def after(self, brick: int) -> None:
+        """A brick may die when it has done what it was asked for, and has not said so."""
+        if not self.calm and self.random.random() > 0.993 and brick not in self.down and self.may_fail(brick):
+            await self.kill(brick)
+            raise FopError(errno.ENOTCONN, "simulated: died after the call")
 
     def may_fail(self, brick: int) -> bool:
         return len(self.behind | {brick}) <= self.tolerated
@@ -150,13 +168,30 @@ class Simulation:
 
     async def step(self) -> None:
         files, dirs = self.model.paths(dirs=False), self.model.paths(dirs=True)
-        choices: list[Callable[[list[str], list[str]], Awaitable[None]]] = [self._create, self._mkdir]
-        if files:
-            choices += [self._write, self._write, self._truncate, self._read, self._remove, self._rename, self._chmod,
-                        self._setxattr, self._link]  # fmt: skip
+        if files and self.random.random() < 0.25:
+            await self._side_by_side(files, dirs)
+            return
+        choices = self._on_files(files)
         if len(dirs) > 1:
             choices += [self._rmdir, self._rename_dir]
         await self.random.choice(choices)(files, dirs)
+
+    def _on_files(self, files: list[str]) -> list[Step]:
+        """The steps that leave directories where they are."""
+        choices: list[Step] = [self._create, self._mkdir]
+        if files:
+            choices += [self._write, self._write, self._truncate, self._read, self._remove, self._rename, self._chmod,
+                        self._setxattr, self._link]  # fmt: skip
+        return choices
+
+    async def _side_by_side(self, files: list[str], dirs: list[str]) -> None:
+        """Two clients at the same time, on different files in the same directories."""
+        nodes = {path: id(self.model.node(path)) for path in files}
+        ours = {nodes[path] for path in files if self.random.random() < 0.5}
+        async with trio.open_nursery() as nursery:
+            for mine in (True, False):
+                share = [path for path in files if (nodes[path] in ours) is mine]
+                nursery.start_soon(self.random.choice(self._on_files(share)), share, dirs)
 
     def _new(self, dirs: list[str]) -> str:
         self.made += 1
@@ -253,6 +288,7 @@ class Simulation:
 
     async def check(self) -> None:
         """Heal, and compare all copies with each other and with the model."""
+        await trio.sleep(2)  # delayed post-ops are due
         await self.heal()
         self.calm = True
         first = self.volume.tree(0)
@@ -288,7 +324,7 @@ async def _simulate(seed: int, copies: int, verbose: bool) -> str:
         volume.process.random.seed(seed)
         sim = Simulation(seed, volume, verbose=verbose)
         for index, edge in enumerate(volume.replicate.children):
-            edge.weaver = Chaos(sim, index)
+            edge.weaver = Chaos(sim, index, suspends=sim.suspends)
         volume.graph.relink()
         for _ in range(_STEPS):
             await sim.trouble()
