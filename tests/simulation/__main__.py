@@ -48,7 +48,7 @@ def main() -> int:
             if trouble:
                 failed.append(seed)
                 print(
-                    f"seed {seed} failed; replay it with: python -m tests.simulation --seed {seed} --verbose\n{trouble}"
+                    f"seed {seed} failed; replay it with: python -m tests.simulation --seed {seed} --copies {arguments.copies} --verbose\n{trouble}"
                 )
     print(f"{len(jobs)} seeds, {len(failed)} failed, {time.monotonic() - began:.0f} s")
     return 1 if failed else 0
