@@ -22,6 +22,7 @@ __all__ = ["Times", "check_copies", "check_handles", "check_pending", "index_ent
 
 _GFID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ROOT = str(uuid.UUID(int=1))
+_ARBITERS_OWN = frozenset(("size", "content", "trusted.glusterfs.mdata"))
 _PARKING = ".glusterfs-anonymous-inode-"
 
 
@@ -57,8 +58,11 @@ class Times(Enum):
     OF_FILES = "modified, of files"
 
 
-def check_copies(bricks: list[Path], times: Times, exact: str) -> list[str]:
-    """How the copies of one set differ; below the directory `exact` in no time at all."""
+def check_copies(bricks: list[Path], times: Times, exact: str, *, arbiter: bool) -> list[str]:
+    """How the copies of one set differ; below the directory `exact` in no time at all.
+
+    With `arbiter` the last one keeps no contents: its files are empty, and their times its own.
+    """
     trees = [{str(path.relative_to(brick)): path for path in _walk(brick)} for brick in bricks]
     problems = []
     for name in sorted(set().union(*trees)):
@@ -69,7 +73,10 @@ def check_copies(bricks: list[Path], times: Times, exact: str) -> list[str]:
         compared = Times.ALL if name.split("/")[0] == exact else times
         first, *others = (_copy(tree[name], compared) for tree in trees)
         for brick, other in zip(bricks[1:], others, strict=True):
-            for key in sorted(first.keys() | other.keys()):
+            own = _ARBITERS_OWN if arbiter and brick == bricks[-1] else frozenset()
+            if own and other.get("size") and "target" not in other:
+                problems.append(f"{name}: the arbiter {brick.name} keeps {other['size']} bytes")
+            for key in sorted((first.keys() | other.keys()) - own):
                 if first.get(key) != other.get(key):
                     problems.append(
                         f"{name}: {key} on {bricks[0].name} {first.get(key)!r}, on {brick.name} {other.get(key)!r}"

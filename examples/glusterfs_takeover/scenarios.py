@@ -21,15 +21,21 @@ from workload import change, differences, picture, populate
 
 __all__ = ["SHAPES", "Checked", "Takeover"]
 
-SHAPES = {"distribute": (2, 1), "replica 2": (2, 2), "replica 3": (3, 3), "2x2": (4, 2)}  # bricks, copies
+SHAPES = {
+    "distribute": (2, 1),
+    "replica 2": (2, 2),
+    "replica 3": (3, 3),
+    "2x2": (4, 2),
+    "arbiter": (3, 3),
+}  # bricks, copies
 
 # Where the server dies: the fop that never ends, and on which bricks it is held up.
 CRASHES = {
     "before the write, marked dirty": ("writev", 1, "all"),
-    "one copy is written": ("writev", 3, "last"),
+    "one copy is not written": ("writev", 3, "one"),
     "written, the mark not cleared": ("xattrop", 2, "all"),
-    "the name is on one copy": ("create", 1, "last"),
-    "the name is gone from one copy": ("unlink", 1, "last"),
+    "one copy lacks the new name": ("create", 1, "one"),
+    "one copy still has the name": ("unlink", 1, "one"),
 }
 
 
@@ -46,7 +52,9 @@ class Takeover:
         self.bricks = [WORK / "bricks" / f"b{i}" for i in range(count)]
         for brick in self.bricks:
             brick.mkdir(parents=True)
+        self.arbiter = shape == "arbiter"
         words = ("replica", str(self.copies)) if self.replicated else ()
+        words += ("arbiter", "1") if self.arbiter else ()
         self.fusemux = Fusemux()
         if maker == "fusemux":  # glusterd reads the folder of volumes when it starts
             self.fusemux.create(words, self.bricks)
@@ -131,8 +139,8 @@ class Takeover:
     # -- parts -----------------------------------------------------------------------------------------------------
 
     def _held(self, which: str) -> list[Path]:
-        """All bricks, or the last of each replica set."""
-        return self.bricks if which == "all" else self.bricks[self.copies - 1 :: self.copies]
+        """All bricks, or one of each replica set."""
+        return self.bricks if which == "all" else self.victims
 
     def _trace_problems(self, top: str, fop: str, held: str) -> list[str]:
         """A crash that left nothing to heal would show nothing."""
@@ -180,7 +188,7 @@ class Takeover:
     def _at_rest(self, times: Times, exact: str = "") -> list[str]:
         problems = self._pending_and_handles()
         for first in range(0, len(self.bricks), self.copies):
-            problems += check_copies(self.bricks[first : first + self.copies], times, exact)
+            problems += check_copies(self.bricks[first : first + self.copies], times, exact, arbiter=self.arbiter)
         return problems
 
     def _pending_and_handles(self) -> list[str]:
@@ -191,8 +199,8 @@ class Takeover:
 
     def _crash(self, name: str, fop: str, nth: int, held: list[Path]) -> dict[str, bytes]:
         """Write until the n-th `fop` hangs on some bricks, and kill the server; what was acknowledged, name to content."""
-        # What the kernel gathers is not acknowledged by the volume; and GlusterFS shall heal, not the next mount.
-        point = self.fusemux.mount("nowriteback-cache", "cluster.self-heal-daemon=off")
+        # What the kernel gathers or writes by itself is not what dies here; and GlusterFS shall heal, not the next mount.
+        point = self.fusemux.mount("nowriteback-cache", "nopassthrough", "cluster.self-heal-daemon=off")
         (point / name).mkdir()
         for brick in held:
             self.fusemux("fault", "add", "gv", "freeze", "--at", brick, "--fop", fop, "--nth", str(nth))

@@ -70,9 +70,14 @@ def test_glusterfs_heals_after_the_server_was_killed_in_the_middle_of_fops(shape
     assert wrong(shape, "fusemux_dies", *checks) == {}
 
 
+def test_an_arbiter_is_handed_over_too() -> None:
+    more = ("--only=fusemux_writes", "--only=gluster_writes")
+    assert wrong("arbiter", "fusemux_writes", "a heal is pending", "GlusterFS shows", "the copies", more=more) == {}
+    assert wrong("arbiter", "gluster_writes", "fusemux shows", "heal info", "the copies", more=more) == {}
+
+
 def test_a_distributed_volume_is_taken_over_with_its_layouts_and_link_files() -> None:
     assert (
         wrong("distribute", "fusemux_writes", "GlusterFS shows", "GlusterFS's client", "and again", "the copies") == {}
     )
     assert wrong("distribute", "gluster_writes", "fusemux shows", "the copies") == {}
-    assert wrong("distribute", "fusemux_dies", "nothing of crash-0", "the copies") == {}
