@@ -164,8 +164,9 @@ class MappedStore(Store):
         return seen
 
     def own(self, where: int | str, frame: Frame, directory: DirHandle) -> None:
-        mode, kept = self._native(where), self._kept(where)
-        os.chmod(where, stat.S_IMODE(mode) | _needed(mode))
+        mode = self._native(where)
+        os.chmod(where, stat.S_IMODE(mode) | _needed(mode))  # before anything else: user.* follows the permissions
+        kept = self._kept(where)
         gid = frame.gid if directory.group is None else directory.group
         self._keep(where, kept, self._seen(mode, kept), frame.uid, gid)
 
