@@ -37,7 +37,7 @@ class NodeTable:
         self.known: dict[int, Inode] = {ROOT_ID: itable.root}
         self.names: dict[Place, Inode] = {}
         self.places: dict[int, Place] = {}
-        self.removed: dict[int, Iatt] = {}  # directories that are gone but still referred to, as they were last
+        self.removed: dict[int, Iatt] = {}  # all but files: gone but still referred to, as they were last
         self.on_excess: Callable[[list[int]], None] | None = None
         self._unlinked: set[Inode] = set()
         self._linked: set[Inode] = set()  # of those that the kernel knows: seen with more than one name

@@ -304,8 +304,11 @@ def _walk(top: bytes) -> list[tuple[bytes, list[bytes]]]:
     found, waiting = [], [top]
     while waiting:
         folder = waiting.pop()
-        with os.scandir(folder) as entries:
-            listed = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        try:
+            with os.scandir(folder) as entries:
+                listed = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        except PermissionError:
+            listed = [(b"(not for this user)", False)]
         found.append((folder, [name for name, _ in listed]))
         waiting += [os.path.join(folder, name) for name, is_dir in listed if is_dir]
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import stat
 
 from fusemux.fuse.calls.state import BridgeState
 from fusemux.fuse.permissions import allowed, groups_of
@@ -29,11 +30,22 @@ class AttributeCalls(BridgeState):
     async def setattr(self, frame: Frame, nodeid: int, fh: int, size: int | None, attrs: SetAttr) -> Iatt:
         """Set the size (None: leave it), then the rest; the attributes afterwards."""
         iatt: Iatt | None = None
+        if self.nodes.removed and nodeid in self.nodes.removed:
+            return self._set_of_removed(nodeid, attrs)
         if size is not None:
             iatt = await self._truncate(frame, nodeid, fh, size)
         if attrs != _NOTHING:
             iatt = await self._on(nodeid, "setattr", frame, attrs)
         return iatt if iatt is not None else await self.getattr(frame, nodeid, fh)
+
+    def _set_of_removed(self, nodeid: int, attrs: SetAttr) -> Iatt:
+        """What is gone from the bricks changes only in the memory of those who still hold it."""
+        iatt = self.nodes.removed[nodeid]
+        given = {field: value for field, value in attrs._asdict().items() if value is not None}
+        if attrs.mode is not None:
+            given["mode"] = stat.S_IFMT(iatt.mode) | attrs.mode
+        changed = self.nodes.removed[nodeid] = iatt._replace(**given)
+        return changed
 
     async def _truncate(self, frame: Frame, nodeid: int, fh: int, size: int) -> Iatt:
         file = self.files.get(fh)

@@ -94,8 +94,11 @@ class NameCalls(BridgeState):
     async def unlink(self, frame: Frame, parent: int, name: bytes) -> None:
         directory = self._parent(parent, name)
         inode = await self._child(frame, directory, parent, name)
+        last = None if stat.S_ISREG(inode.type) else await self._last_sight(frame, inode)
         await self.top.unlink(frame, directory, name, inode)
         self.nodes.unnamed((parent, name), inode)
+        if last is not None:
+            self._remember(inode, last)
 
     async def rmdir(self, frame: Frame, parent: int, name: bytes) -> None:
         directory = self._parent(parent, name)
@@ -126,14 +129,17 @@ class NameCalls(BridgeState):
                 self._remember(replaced, last)
 
     async def _last_sight(self, frame: Frame, inode: Inode) -> Iatt | None:
-        """The attributes of a directory that is about to go while the kernel refers to it."""
-        if not inode.nlookup or not stat.S_ISDIR(inode.type):
+        """The attributes of what is about to go while the kernel refers to it; None for files, which are kept while open.
+
+        Of who is in a directory, or holds a fifo, nobody tells us.
+        """
+        if not inode.nlookup or stat.S_ISREG(inode.type):
             return None
         try:
             iatt: Iatt = await self.top.stat(frame, inode)
         except FopError:
             return None
-        return iatt
+        return iatt if iatt.nlink < 2 or stat.S_ISDIR(iatt.mode) else None
 
     def _remember(self, inode: Inode, last: Iatt | None) -> None:
         """A removed directory may still be somebody's working directory, and answers with what it was."""

@@ -33,6 +33,37 @@ def an_unlinked_open_file_lives_until_it_is_closed(w: World) -> None:
 
 
 @script
+def an_unlinked_open_fifo_lives_until_it_is_closed(w: World) -> None:
+    """The file system is not asked to open it, and is still asked what it is."""
+    w.mkfifo(b"p", 0o644)
+    w.mkfifo(b"q", 0o644)
+    w.link(b"q", b"q2")
+    for name in (b"p", b"q"):
+        fd = w.open(name, O_RDWR | os.O_NONBLOCK)
+        w.unlink(name)
+        w.fstat(fd)
+        w.write(fd, b"through the pipe")
+        w.read(fd, 100)
+        w.fchmod(fd, 0o600)
+        w.fstat(fd)
+        w.close(fd)
+    w.snapshot()
+
+
+@script
+def what_is_held_without_being_open_lives_on_too(w: World) -> None:
+    """O_PATH."""
+    file(w, b"f", b"content")
+    w.symlink(b"text", b"l")
+    held = [w.open(name, os.O_PATH | os.O_NOFOLLOW) for name in (b"f", b"l")]
+    w.unlink(b"f")
+    w.unlink(b"l")
+    w.fstat(held[0])
+    w.step("open it again", lambda: os.read(os.open(b"/proc/self/fd/%d" % held[0], O_RDONLY), 10))
+    w.step("readlink", lambda: os.readlink(b"", dir_fd=held[1]))
+
+
+@script
 def a_name_can_be_used_again_while_its_old_file_is_open(w: World) -> None:
     file(w, b"f", b"old")
     old = w.open(b"f", O_RDWR)
