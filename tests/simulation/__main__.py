@@ -13,10 +13,10 @@ from multiprocessing import Pool
 from tests.simulation.run import simulate
 
 
-def _one(job: tuple[int, int]) -> tuple[int, str]:
-    seed, copies = job
+def _one(job: tuple[int, int, bool]) -> tuple[int, str]:
+    seed, copies, arbiter = job
     try:
-        simulate(seed, copies=copies)
+        simulate(seed, copies=copies, arbiter=arbiter)
     except BaseException:
         return seed, traceback.format_exc(limit=4)
     return seed, ""
@@ -34,21 +34,27 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, help="replay this one")
     parser.add_argument("--copies", type=int, default=3)
+    parser.add_argument("--arbiter", action="store_true", help="the last copy is an arbiter")
     parser.add_argument("--verbose", action="store_true")
     arguments = parser.parse_args()
     if arguments.seed is not None:
         if arguments.verbose:
             logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stdout)
-        simulate(arguments.seed, copies=arguments.copies, verbose=arguments.verbose)
+        simulate(arguments.seed, copies=arguments.copies, arbiter=arguments.arbiter, verbose=arguments.verbose)
         return 0
     began, failed = time.monotonic(), []
-    jobs = [(seed, arguments.copies) for seed in range(arguments.first, arguments.first + arguments.seeds)]
+    jobs = [
+        (seed, arguments.copies, arguments.arbiter)
+        for seed in range(arguments.first, arguments.first + arguments.seeds)
+    ]
+    how = f"--copies {arguments.copies}{' --arbiter' if arguments.arbiter else ''}"
     with Pool(os.cpu_count()) as pool:
         for seed, trouble in pool.imap_unordered(_one, jobs, chunksize=8):
             if trouble:
                 failed.append(seed)
                 print(
-                    f"seed {seed} failed; replay it with: python -m tests.simulation --seed {seed} --copies {arguments.copies} --verbose\n{trouble}"
+                    f"seed {seed} failed; replay it with: python -m tests.simulation --seed {seed} {how} --verbose\n{trouble}",
+                    flush=True,
                 )
     print(f"{len(jobs)} seeds, {len(failed)} failed, {time.monotonic() - began:.0f} s")
     return 1 if failed else 0
