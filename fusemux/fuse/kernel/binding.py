@@ -118,7 +118,7 @@ class KernelBinding:
 
     def statistics(self) -> dict[str, Any]:
         """For each mount point what its session has done."""
-        return {path: mount.session.statistics()._asdict() for path, mount in self.mounts.items()}
+        return {mount.point.path: mount.session.statistics()._asdict() for mount in self.mounts.values()}
 
     # -- one mount ---------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ nurseries and wake-ups inside belong to the right task, and nothing of trio's in
 another task, which becomes the leader.  So a task costs only those requests that wait.
 
 Fairness: in a turn every session that has requests gets at most `_BURST_MAX` of them served, and after `_SERVED_MAX`
-requests all other tasks of the loop may run.  Limits: `_WAITING_MAX` requests may be suspended with their payload at
+requests or `_TURN_S` seconds all other tasks of the loop may run.  Limits: `_WAITING_MAX` requests may be suspended with their payload at
 one time, each keeps a request buffer; nothing more is read until one of them ends.
 """
 
@@ -21,6 +21,7 @@ import select
 import types
 from collections.abc import Coroutine, Generator
 from mmap import mmap
+from time import perf_counter
 from typing import Any
 
 import trio
@@ -42,6 +43,7 @@ log = logging.getLogger("fusemux.fuse")
 
 _BURST_MAX = 16
 _SERVED_MAX = 64
+_TURN_S = 0.005
 _WAITING_MAX = 128
 _GONE = (errno.ENODEV, errno.ECONNABORTED, errno.EBADF, errno.ENOTCONN)
 _Call = Coroutine[Any, Any, Any]
@@ -108,7 +110,8 @@ class Channel:
             buffer = self._buffer
             into = (buffer,)
             left, burst, idle = _SERVED_MAX, 1, 0
-            while left > 0:
+            until = perf_counter() + _TURN_S
+            while left > 0 and perf_counter() < until:
                 events = poll(0)
                 if not events:
                     idle += 1
