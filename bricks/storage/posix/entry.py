@@ -210,7 +210,7 @@ class EntryFops(LookupFops):
         directory = self.parent(parent, name)
         self.spend(frame, _BLOCK)
         mode = self.permissions(directory, mode & 0o1777, frame, self.dir_bits)
-        os.mkdir(name, mode, dir_fd=directory.fd)
+        os.mkdir(name, mode | 0o700 if self.mapped else mode, dir_fd=directory.fd)
         new = -1
         try:
             new = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)

@@ -163,6 +163,12 @@ class MappedStore(Store):
         seen: os.stat_result = self._translate(st, self.xattrs.get(dirfd, name, _STAT))
         return seen
 
+    def unmask(self, where: int | str, directory: DirHandle, mode: int) -> None:
+        super().unmask(where, directory, mode)
+        native = self._native(where)
+        if native & ~mode & 0o700:  # a directory, which was made so that it could be opened
+            os.chmod(where, stat.S_IMODE(native) & (mode | 0o7077))
+
     def own(self, where: int | str, frame: Frame, directory: DirHandle) -> None:
         mode = self._native(where)
         os.chmod(where, stat.S_IMODE(mode) | _needed(mode))  # before anything else: user.* follows the permissions

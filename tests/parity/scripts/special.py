@@ -88,7 +88,8 @@ def statvfs_is_plausible(w: World) -> None:
     fd = w.open(b"f", O_RDWR)
     w.fsync(fd)
     w.close(fd)
-    used = figures.f_bfree - os.statvfs(b".").f_bfree
-    w.say("a mebibyte is used", used * figures.f_frsize >= 1 << 20)
+    if os.geteuid() == 0:  # others' ramdisks are folders of one tmpfs, where somebody else may free as much
+        used = figures.f_bfree - os.statvfs(b".").f_bfree
+        w.say("a mebibyte is used", used * figures.f_frsize >= 1 << 20)
     w.say("statvfs of a file", os.statvfs(b"f").f_namemax)
     w.step("statvfs of nothing", lambda: os.statvfs(b"missing"))
