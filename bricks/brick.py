@@ -188,12 +188,18 @@ class _Calls:
     def __init__(self, graph: Graph, path: str) -> None:
         self.suspends = True
         self.flushes = graph.top.flushes
+        self.translator = graph.top.translator
+        self._top = graph.top
         self._path = path
         self._scopes: set[trio.CancelScope] = set()
         self._idle = trio.Event()
         self._stopping = False
         for name in FOP_NAMES:
             setattr(self, name, self._counted(graph, name))
+
+    @property
+    def passes(self) -> bool:
+        return self._top.passes
 
     def _counted(self, graph: Graph, name: str) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any) -> Any:

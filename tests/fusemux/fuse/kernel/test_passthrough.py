@@ -133,7 +133,9 @@ class Mounted:
         return self.volume.bricks[0]
 
 
-def mounted(tmp_path: Path, spec: str, scene: Callable[[Mounted], Any], **options: Any) -> None:
+def mounted(
+    tmp_path: Path, spec: str, scene: Callable[[Mounted], Any], io_mode: str = "inline", **options: Any
+) -> None:
     """Serve and mount `spec`, and run `scene` in a thread: it may make any call on the mount."""
     if not passthrough_works():
         pytest.skip("needs root and Linux 6.9")
@@ -142,7 +144,8 @@ def mounted(tmp_path: Path, spec: str, scene: Callable[[Mounted], Any], **option
 
     async def main() -> None:
         async with Process() as process:
-            volume = ServedVolume(process, DefinedSource(read_short(f"{spec},size=64M", tmp_path / "ramdisks")))
+            source = DefinedSource(read_short(f"{spec},size=64M", tmp_path / "ramdisks"), {"storage.io-mode": io_mode})
+            volume = ServedVolume(process, source)
             await volume.start()
             binding = KernelBinding()
             try:
@@ -156,9 +159,10 @@ def mounted(tmp_path: Path, spec: str, scene: Callable[[Mounted], Any], **option
     trio.run(main)
 
 
-@pytest.mark.parametrize("spec", ["1", "2"])
-def test_bytes_and_times_are_the_bricks_own(tmp_path: Path, spec: str) -> None:
+@pytest.mark.parametrize(("spec", "io_mode"), [("1", "inline"), ("2", "inline"), ("1", "pool")])
+def test_bytes_and_times_are_the_bricks_own(tmp_path: Path, spec: str, io_mode: str) -> None:
     def scene(m: Mounted) -> None:
+        assert m.brick.posix.pooled == (io_mode == "pool")
         fd = os.open(m.path / "f", os.O_CREAT | os.O_WRONLY)
         assert m.passed == 1
         before = os.fstat(fd)
@@ -177,7 +181,7 @@ def test_bytes_and_times_are_the_bricks_own(tmp_path: Path, spec: str) -> None:
         assert times is not None
         assert times[1] == (m.path / "f").stat().st_mtime_ns == after.st_mtime_ns
 
-    mounted(tmp_path, spec, scene)
+    mounted(tmp_path, spec, scene, io_mode)
 
 
 def test_writes_and_reads_ask_nobody(tmp_path: Path) -> None:
