@@ -4,7 +4,7 @@
 
 Says `ready` when all are mounted, then obeys lines of standard input and answers each with a line of JSON:
 `unmount DIR`, `detach DIR`, `stop`, `statistics`, `state DIR`, `rewrite DIR NAME TEXT` (as another client would),
-`fork SECONDS`.  Who asks for the xattr `user.slow` waits for ever; reading a file named `boom` raises.
+`fork`.  Who asks for the xattr `user.slow` waits for ever; reading a file named `boom` raises.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import sys
+import time
 from functools import partial
 from typing import Any
 
@@ -94,11 +95,11 @@ async def command(binding: KernelBinding, bridges: dict[str, MemoryBridge], word
         assert made.on_invalidate is not None
         made.on_invalidate(node.number)
     elif word == "fork":
-        if os.fork() == 0:
-            import time
-
-            time.sleep(float(rest[0]))
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
             os._exit(0)
+        return {"pid": child}
     else:
         raise FusemuxError(f"{word}: {os.strerror(errno.EINVAL)}")
     return {}

@@ -149,7 +149,7 @@ def test_a_killed_server_leaves_a_stale_mount_that_is_named(serve: Callable[...,
 
 def test_a_forked_child_does_not_keep_the_connection(serve: Callable[..., Server]) -> None:
     server = serve()
-    server.tell("fork", 60)
+    child = server.tell("fork")["pid"]
     done = threading.Event()
 
     def look() -> None:
@@ -162,7 +162,10 @@ def test_a_forked_child_does_not_keep_the_connection(serve: Callable[..., Server
     server.process.wait()
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
-    assert done.wait(10), "the call hangs: somebody holds the connection of a dead server"
+    try:
+        assert done.wait(10), "the call hangs: somebody holds the connection of a dead server"
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_mounting_over_each_other_unmounts_only_the_own(serve: Callable[..., Server]) -> None:
