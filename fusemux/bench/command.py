@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 __all__ = ["main"]
 
@@ -30,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _build()
     args = _parser(arguments).parse_args(arguments)
     benchmark = importlib.import_module(f"fusemux.bench.{args.benchmark}")
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(8))  # what was mounted is unmounted on the way out
     try:
         answer = benchmark.run(args)
     except FusemuxError as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 from fusemux.bench.accounting import Cost, Memory, cpu_of, memory_of
 from fusemux.graph.framework.errors import FusemuxError
 
-__all__ = ["Target", "bindfs", "given", "plain", "scratch", "wait_until"]
+__all__ = ["Target", "bindfs", "given", "mounted_below", "plain", "scratch", "stop_server", "wait_until"]
 
 _MS_REMOUNT = 32
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -123,9 +123,9 @@ def given(directories: Sequence[Path], pids: Sequence[int] = ()) -> Iterator[Tar
 
 
 def stop_server(server: subprocess.Popen[bytes], mounts: Sequence[Path], limit_s: float = 20.0) -> None:
-    """Unmount, then wait for the server's end, then insist.  Nothing stays mounted."""
+    """Unmount, then wait for the server's end, then insist.  Nothing stays mounted, not even what a dead server left."""
     for mount in mounts:
-        if os.path.ismount(mount):
+        if mount in mounted_below(mount):
             unmount = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
             subprocess.run([*unmount, str(mount)], check=False, capture_output=True)
     try:
@@ -133,6 +133,12 @@ def stop_server(server: subprocess.Popen[bytes], mounts: Sequence[Path], limit_s
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
+
+
+def mounted_below(path: Path) -> list[Path]:
+    """The mount points at and below `path`, the innermost first; a dead mount is one, too."""
+    points = [Path(line.split()[1]) for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [point for point in reversed(points) if point.is_relative_to(path)]
 
 
 def wait_until(ready: Callable[[], bool], what: str, server: subprocess.Popen[bytes], limit_s: float = 60.0) -> None:

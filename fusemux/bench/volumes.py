@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from fusemux.bench.targets import Target, stop_server, wait_until
+from fusemux.bench.targets import Target, mounted_below, stop_server, wait_until
 
 __all__ = ["sized", "volumes"]
 
@@ -63,5 +63,4 @@ def _stop(server: subprocess.Popen[bytes], base: Path) -> None:
         server.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             server.wait(20)
-    left = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if f" {base}/" in line]
-    stop_server(server, [Path(place) for place in left])
+    stop_server(server, mounted_below(base))

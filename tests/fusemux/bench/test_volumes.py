@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +86,9 @@ def test_the_run_directory_is_gone_afterwards() -> None:
         (target.directories[0] / "file").write_bytes(b"x")
     assert not base.exists()
     assert not Path(f"/proc/{target.pids[0]}").exists()
+
+
+def test_a_server_that_was_killed_leaves_no_mount(capfd: pytest.CaptureFixture[str]) -> None:
+    with volumes(["1", "2"]) as target:
+        os.kill(target.pids[0], signal.SIGKILL)
+    assert mounting.mounts_below(str(target.directories[0].parents[1])) == []
