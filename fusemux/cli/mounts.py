@@ -83,7 +83,7 @@ def _umount_directly(path: str, lazy: bool) -> None:
 
 
 def _wait_for_end(record: Record, path: str) -> None:
-    """Until the server has let go of the volume: it ends, or says that it serves it no more."""
+    """Until the server has let go of the volume: it ends, or still serves others and this one no more."""
     deadline = time.monotonic() + END_S
     while time.monotonic() < deadline:
         if record.has_ended():
@@ -92,7 +92,8 @@ def _wait_for_end(record: Record, path: str) -> None:
             volumes = ask(record.socket, "status")["volumes"]
         except Unreachable:
             volumes = None  # about to end
-        if volumes and all(volume["mount"] != path or not volume["mounted"] for volume in volumes):
+        mounted = [volume["mount"] for volume in volumes or () if volume["mounted"]]
+        if mounted and path not in mounted:
             return
         time.sleep(0.01)
     raise MountError(f"{path} is unmounted, but its server (process {record.pid}) still holds the volume")
