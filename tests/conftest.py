@@ -18,13 +18,6 @@ pytest_plugins = ["fusemux.testing.plugin"]  # an entry point where fusemux is i
 os.environ.setdefault("FUSEMUX_STRICT", "1")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_MOUNTS] = set(mounting.mounts_below("/"))
-
-
-_MOUNTS: pytest.StashKey[set[str]] = pytest.StashKey()
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need a mount are skipped with the reason where there can be none."""
     reason = mounting.why_not_mount()
@@ -34,13 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A test that leaves a mount behind is a failure of the whole run, and it is cleared."""
-    left = [point for point in mounting.mounts_below("/") if point not in session.config.stash[_MOUNTS]]
-    ours = [point for point in left if "fusemux" in point or "pytest" in point]
-    for point in ours:
+    """A test that leaves a mount behind is a failure of the whole run, and it is cleared.  Other runs' mounts are theirs."""
+    factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+    marks = (f"/{mounting.PREFIX}", f"{factory.getbasetemp()}/")
+    left = [point for point in mounting.mounts_below("/") if any(mark in point for mark in marks)]
+    for point in left:
         mounting.lazily_unmount(point)
-    if ours:
-        print(f"\nleft mounted by a test, now cleared: {', '.join(ours)}")
+    if left:
+        print(f"\nleft mounted by a test, now cleared: {', '.join(left)}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BINDINGS = ("kernel", "pyfuse3")
+PREFIX = f"fusemux-test-{os.getpid()}-"  # of every folder that this process makes for tests
 
 
 def why_not_mount() -> str:
@@ -40,7 +41,7 @@ class Place:
 
     def __init__(self) -> None:
         # Not below pytest's tmp_path: its names are too long for the path of a unix socket.
-        self.root = Path(tempfile.mkdtemp(prefix="fusemux-test-"))
+        self.root = Path(tempfile.mkdtemp(prefix=PREFIX))
         self.environment = {"FUSEMUX_RUN_DIR": str(self.root / "run"), "FUSEMUX_STATE_DIR": str(self.root / "state")}
         self._count = 0
 
@@ -119,6 +120,7 @@ class Place:
 
 def mounts_below(top: str) -> list[str]:
     """Mount points at or below `top`, the innermost first."""
+    top = top.rstrip("/")
     with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as table:
         points = [line.split(" ")[1] for line in table]
     return sorted((point for point in points if point == top or point.startswith(f"{top}/")), key=len, reverse=True)
@@ -143,13 +145,13 @@ def place() -> Iterator[Place]:
 def tmpfs_mounted() -> Iterator[Path]:
     """A plain tmpfs to compare with: one of its own without access times for root, a folder on /dev/shm for others."""
     if os.geteuid() != 0:
-        folder = Path(tempfile.mkdtemp(prefix="fusemux-test-", dir="/dev/shm"))
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/dev/shm"))
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return
-    folder = Path(tempfile.mkdtemp(prefix="fusemux-test-"))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "noatime,mode=755", "tmpfs", folder], check=True)
     try:
         yield folder
