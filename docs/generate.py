@@ -1,4 +1,5 @@
-"""Write the option references from the option rows: docs/options.md and docs/mount-options.md.
+"""Write the pages that are made from the code: docs/options.md and docs/mount-options.md from the rows of the options,
+docs/afr-scenarios.md from the list of scenarios and the names of the tests.
 
 python docs/generate.py           write them
 python docs/generate.py --check   say which are out of date, and write nothing
@@ -16,9 +17,13 @@ from fusemux.graph.framework import registry
 from fusemux.graph.framework.options import Option
 from fusemux.graph.framework.translator import Translator
 from fusemux.mount.table import GROUPS, ROWS, MountOption
+from tests import scenarios
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Made by docs/generate.py from the rows in the code; change those and run it again. -->"
+NOTE_TESTS = (
+    "<!-- Made by docs/generate.py from tests/data/afr-scenarios.json and the names of the tests; run it again. -->"
+)
 
 
 def cell(text: str) -> str:
@@ -96,7 +101,26 @@ def mount_options() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"options.md": translator_options, "mount-options.md": mount_options}
+def scenario_row(row: scenarios.Scenario, tests: Iterable[scenarios.Test]) -> str:
+    return f"| `{row.file}` | {row.mark} | {cell(row.meaning)} | {'<br>'.join(code(str(test)) for test in tests)} |"
+
+
+def afr_scenarios() -> str:
+    """Which tests play each scenario of GlusterFS's own tests of replication."""
+    lines = [
+        "# GlusterFS's replication scenarios", "", NOTE_TESTS, "",
+        "What the files of GlusterFS's `tests/basic/afr` are about, and the tests of fusemux (below `tests/`) that play the same. A test",
+        "is found by its name, which begins like the file's: `test_lk_quorum...` plays `lk-quorum.t`. Marks: **L**, has an equivalent here;",
+        "**l**, makes sense in part, or with what fusemux does not have yet; **-**, has no meaning in one process.", "",
+    ]  # fmt: skip
+    played = scenarios.played()
+    for title, rows in scenarios.tables().items():
+        found = (scenario_row(row, played[row.file]) for row in rows)
+        lines += [f"## {title}", "", *table(found, "file", "mark", "meaning", "tests")]
+    return "\n".join(lines)
+
+
+PAGES = {"options.md": translator_options, "mount-options.md": mount_options, "afr-scenarios.md": afr_scenarios}
 
 
 def outdated() -> dict[Path, str]:
