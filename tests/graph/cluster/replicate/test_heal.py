@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from errno import EIO, ENOENT, ENOTCONN
 
 import pytest
@@ -13,41 +12,8 @@ import trio
 
 from fusemux.bricks import prepare
 from fusemux.graph.cluster.replicate.heal.direction import FAVOURITES, favourite
-from tests.graph.cluster.replicate.volume import VOLUME_ID, Volume, refused, served
-
-
-@asynccontextmanager
-async def volume_of(count: int = 2, **options: str) -> AsyncIterator[Volume]:
-    """A set that heals when told to."""
-    given = {"self_heal_daemon": "off", "granular_entry_heal": "on", **options}
-    async with served(count, on_bricks=("features/index",), **given) as volume:
-        yield volume
-
-
-@asynccontextmanager
-async def without(volume: Volume, *bricks: int) -> AsyncIterator[None]:
-    for brick in bricks:
-        await volume.bricks[brick].kill()
-    yield
-    for brick in bricks:
-        await volume.bricks[brick].start()
-
-
-async def healed(volume: Volume) -> None:
-    """Heal, and check all that healing promises."""
-    progress = await volume.replicate.healer.sweep()
-    assert (progress.failed, progress.split_brain) == (0, 0)
-    count = len(volume.bricks)
-    for brick in range(1, count):
-        ours, first = volume.tree(brick), volume.tree(0)
-        assert ours.keys() == first.keys()
-        for path in ours:
-            assert ours[path] == first[path], path
-    assert [volume.all_marks(brick) for brick in range(count)] == [{}] * count
-    assert await volume.replicate.healer.listed() == set()
-    for brick in range(count):  # of directories that were removed, too
-        left = os.listdir(volume.at(brick, ".glusterfs/indices/entry-changes"))
-        assert [name for name in left if not name.startswith("entry-changes-")] == []
+from tests.graph.cluster.replicate.healing import healed, split, volume_of, without
+from tests.graph.cluster.replicate.volume import VOLUME_ID, Volume, refused
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -208,21 +174,11 @@ def test_self_heald_counts_what_is_pending() -> None:
 # -- split-brain ------------------------------------------------------------------------------------------------------
 
 
-async def _split(volume: Volume, path: str, ours: bytes, theirs: bytes) -> None:
-    """Give the two copies of a file different contents, each made while the other was away."""
-    async with without(volume, 1):
-        await volume.write(path, ours)
-    await volume.bricks[0].kill()
-    await volume.remount(self_heal_daemon="off")
-    await volume.write(path, theirs)
-    await volume.bricks[0].start()
-
-
 def test_split_brain_is_not_healed_and_reading_fails() -> None:
     async def main() -> None:
         async with volume_of() as volume:
             await volume.create("f", b"old")
-            await _split(volume, "f", b"one", b"two")
+            await split(volume, "f", b"one", b"two")
             progress = await volume.replicate.healer.sweep()
             assert progress.split_brain == 1
             with refused(EIO):
@@ -242,7 +198,7 @@ def test_split_brain_healing(policy: str, wins: int) -> None:
         async with volume_of() as volume:
             await volume.create("f", b"old")
             contents = (b"the longer one", b"shorter")
-            await _split(volume, "f", *contents)
+            await split(volume, "f", *contents)
             name, _, brick = policy.partition(" ")
             pick = favourite(int(brick)) if brick else FAVOURITES[name]
             gfid = (await volume.replicate.lookup(volume.reader, volume.graph.itable.root, b"f")).gfid
