@@ -75,15 +75,15 @@ class Healing:
         if path is None:
             return await self._settle_all(served, how, brick)
         parent, name = await self._parent_of(served, path)
+        child = self._child(served, brick)
         for healer in self._healers(served):
-            pick = choice(healer, how, self._child(served, brick))
             if name and await _disputed(healer, parent, name):
-                await resolve_name(healer, parent, name, pick, path)
+                await resolve_name(healer, parent, name, choice(healer, how, child), path)
                 return [path]
         gfid = await self._gfid_of(served, path)
         for healer in self._healers(served):
             if await _holds(healer, gfid):
-                await resolve(healer, gfid, choice(healer, how, self._child(served, brick)), path)
+                await resolve(healer, gfid, choice(healer, how, child), path)
         return [path]
 
     async def _settle_all(self, served: ServedVolume, how: str, brick: str | None) -> list[str]:

@@ -39,7 +39,7 @@ async def heal_contents(core: Writing, inode: Inode, pick: Favourite) -> Outcome
         replies, marks = await inspect(core, inode)
         plan = data_plan(marks, replies, quorum=quorum_of(core), arbiter=arbiter_of(core), pick=pick)
         if plan.split_brain or plan.source < 0:
-            return Outcome.of(plan)
+            return Outcome.of(plan, pending=True)
         if not plan.sinks:
             await absolve(core, inode, DATA, marks, plan)
             return Outcome.of(plan)

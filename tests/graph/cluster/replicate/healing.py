@@ -5,27 +5,36 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from tests.graph.cluster.replicate.volume import Volume, served
 
-__all__ = ["healed", "split", "volume_of", "without"]
+__all__ = ["down", "healed", "split", "up", "volume_of", "without"]
 
 
 @asynccontextmanager
-async def volume_of(count: int = 2, **options: str) -> AsyncIterator[Volume]:
-    """A set that heals when told to."""
-    given = {"self_heal_daemon": "off", "granular_entry_heal": "on", **options}
-    async with served(count, on_bricks=("features/index",), **given) as volume:
+async def volume_of(count: int = 2, **given: Any) -> AsyncIterator[Volume]:
+    """A set that heals when told to; `given` is what `served` takes."""
+    wanted = {"self_heal_daemon": "off", "granular_entry_heal": "on", **given}
+    async with served(count, on_bricks=("features/index",), **wanted) as volume:
         yield volume
+
+
+async def down(volume: Volume, *bricks: int) -> None:
+    for brick in bricks:
+        await volume.bricks[brick].kill()
+
+
+async def up(volume: Volume, *bricks: int) -> None:
+    for brick in bricks:
+        await volume.bricks[brick].start()
 
 
 @asynccontextmanager
 async def without(volume: Volume, *bricks: int) -> AsyncIterator[None]:
-    for brick in bricks:
-        await volume.bricks[brick].kill()
+    await down(volume, *bricks)
     yield
-    for brick in bricks:
-        await volume.bricks[brick].start()
+    await up(volume, *bricks)
 
 
 async def healed(volume: Volume) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Awaitable, Callable
-from errno import EIO, ENOENT, ENOTCONN
+from errno import ENOENT, ENOTCONN
 
 import pytest
 import trio
 
 from fusemux.bricks import prepare
-from fusemux.graph.cluster.replicate.heal.direction import FAVOURITES, favourite
-from tests.graph.cluster.replicate.healing import healed, split, volume_of, without
+from tests.graph.cluster.replicate.healing import healed, volume_of, without
 from tests.graph.cluster.replicate.volume import VOLUME_ID, Volume, refused
 
 
@@ -167,69 +166,6 @@ def test_self_heald_counts_what_is_pending() -> None:
                     await volume.write(f"f{n}", b"y")
             assert len(await volume.replicate.healer.listed()) == 5
             await healed(volume)
-
-    run(main)
-
-
-# -- split-brain ------------------------------------------------------------------------------------------------------
-
-
-def test_split_brain_is_not_healed_and_reading_fails() -> None:
-    async def main() -> None:
-        async with volume_of() as volume:
-            await volume.create("f", b"old")
-            await split(volume, "f", b"one", b"two")
-            progress = await volume.replicate.healer.sweep()
-            assert progress.split_brain == 1
-            with refused(EIO):
-                await volume.read("f")
-            assert (volume.content(0, "f"), volume.content(1, "f")) == (b"one", b"two")
-
-    run(main)
-
-
-@pytest.mark.parametrize(
-    ("policy", "wins"), [("size", 0), ("mtime", 1), ("ctime", 1), ("source-brick 0", 0), ("source-brick 1", 1)]
-)
-def test_split_brain_healing(policy: str, wins: int) -> None:
-    """A favourite settles it: the copies become equal and readable."""
-
-    async def main() -> None:
-        async with volume_of() as volume:
-            await volume.create("f", b"old")
-            contents = (b"the longer one", b"shorter")
-            await split(volume, "f", *contents)
-            name, _, brick = policy.partition(" ")
-            pick = favourite(int(brick)) if brick else FAVOURITES[name]
-            gfid = (await volume.replicate.lookup(volume.reader, volume.graph.itable.root, b"f")).gfid
-            await volume.replicate.healer.heal(gfid, pick)
-            await healed(volume)
-            await volume.remount(self_heal_daemon="off")
-            # the first write to the longer copy's file left the end of the other one
-            assert volume.content(0, "f") == volume.content(1, "f") == await volume.read("f")
-            assert volume.content(0, "f").startswith(contents[wins])
-
-    run(main)
-
-
-def test_gfid_mismatch_is_left_alone_until_somebody_chooses() -> None:
-    """The same name made on each side while the other was away."""
-
-    async def main() -> None:
-        async with volume_of() as volume:
-            async with without(volume, 1):
-                await volume.create("same", b"first side")
-            await volume.bricks[0].kill()
-            await volume.remount(self_heal_daemon="off")
-            await volume.create("same", b"second")
-            await volume.bricks[0].start()
-            await volume.replicate.healer.sweep()
-            with refused(EIO):
-                await volume.lookup("same")
-            volume.reconfigure(self_heal_daemon="off", favorite_child_policy="size")
-            await volume.replicate.healer.sweep()
-            await volume.replicate.healer.sweep()
-            assert volume.content(0, "same") == volume.content(1, "same") == b"first side"
 
     run(main)
 
