@@ -15,6 +15,7 @@ from fusemux.graph.cluster.replicate import locks
 from fusemux.graph.cluster.replicate.changelog import DATA
 from fusemux.graph.cluster.replicate.core import Replies
 from fusemux.graph.cluster.replicate.eager import Opened
+from fusemux.graph.cluster.replicate.fops.choosing import Choosing
 from fusemux.graph.cluster.replicate.fops.data import Data
 from fusemux.graph.cluster.replicate.transaction import Change
 from fusemux.graph.framework.errors import FopError
@@ -24,7 +25,7 @@ from fusemux.graph.framework.types import Frame, Xdata
 __all__ = ["Handles"]
 
 
-class Handles(Data):
+class Handles(Choosing, Data):
     async def open(self, frame: Frame, inode: Inode, flags: int, fd: Fd, xdata: Xdata = None) -> None:
         args = (frame, inode, flags & ~os.O_TRUNC, fd, xdata)
         if self.usual(inode):
@@ -53,7 +54,9 @@ class Handles(Data):
         frame, inode, fd = args[0], args[1], args[-2]
         known = await self.known(frame, inode)
         if stat.S_ISREG(inode.type) and not known.readable(DATA, self.arbiters):
-            raise self.unreadable(inode)
+            seen = fd.flags & os.O_ACCMODE == os.O_RDONLY and self.chosen(inode, known)
+            if not seen and not await self.settled_by_policy(inode):
+                raise self.unreadable(inode)
         up = self.members.up
         self.require_quorum(up)
         grant = await self.locks.acquire(inode.gfid, locks.opening())

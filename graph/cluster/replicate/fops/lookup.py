@@ -8,7 +8,8 @@ from typing import Any
 
 from fusemux.graph.cluster.replicate import locks
 from fusemux.graph.cluster.replicate.changelog import DATA, METADATA, ZERO
-from fusemux.graph.cluster.replicate.core import Core, Replies, as_answers, first
+from fusemux.graph.cluster.replicate.core import Replies, as_answers, first
+from fusemux.graph.cluster.replicate.fops.choosing import Choosing
 from fusemux.graph.cluster.replicate.naming import find
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
@@ -17,7 +18,7 @@ from fusemux.graph.framework.types import Frame, Iatt, Xdata
 __all__ = ["Lookup"]
 
 
-class Lookup(Core):
+class Lookup(Choosing):
     async def lookup(self, frame: Frame, inode: Inode, name: bytes, xdata: Xdata = None) -> Iatt:
         known = inode.ctx[self.inode_slot]
         request = self.keys.ask if xdata is None else self.asking(xdata)
@@ -96,6 +97,7 @@ class Lookup(Core):
         if known.data and not self.inline and self.sizes_differ(replies):
             known = await self.refresh(frame, inode)
         readable = known.readable(METADATA, self.arbiters) & finding.holders or finding.holders
+        readable = self.chosen(inode, known) & finding.holders or readable
         child = known.read_metadata
         reply: Iatt = replies[child if child >= 0 and readable >> child & 1 else first(readable)]
         return reply

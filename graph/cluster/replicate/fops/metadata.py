@@ -6,7 +6,9 @@ import errno
 from collections.abc import Mapping
 
 from fusemux.graph.cluster.replicate.changelog import METADATA
+from fusemux.graph.cluster.replicate.choices import PREFIX as SPLIT_BRAIN
 from fusemux.graph.cluster.replicate.core import inode_of
+from fusemux.graph.cluster.replicate.fops.choosing import Choosing
 from fusemux.graph.cluster.replicate.transaction import Change, Transactions
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
@@ -17,7 +19,7 @@ __all__ = ["CHANGELOG_PREFIX", "Metadata"]
 CHANGELOG_PREFIX = b"trusted.afr."
 
 
-class Metadata(Transactions):
+class Metadata(Choosing, Transactions):
     async def setattr(self, frame: Frame, target: Inode | Fd, attrs: SetAttr, xdata: Xdata = None) -> Iatt:
         args = (frame, target, attrs, xdata)
         return await self.change(Change(METADATA, "setattr", args, (inode_of(target), None)))
@@ -25,8 +27,11 @@ class Metadata(Transactions):
     async def setxattr(
         self, frame: Frame, target: Inode | Fd, xattrs: Mapping[bytes, bytes], flags: int, xdata: Xdata = None
     ) -> None:
-        for name in xattrs:
+        for name, value in xattrs.items():
             self._forbid(frame, name)
+            if name.startswith(SPLIT_BRAIN) and frame.pid >= 0:
+                await self.settle_split_brain(inode_of(target), name, value)
+                return
         args = (frame, target, xattrs, flags, xdata)
         await self.change(Change(METADATA, "setxattr", args, (inode_of(target), None)))
 

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from fusemux.graph.cluster.replicate.changelog import DATA, METADATA
+from fusemux.graph.cluster.replicate.choices import PREFIX as SPLIT_BRAIN
 from fusemux.graph.cluster.replicate.core import first, inode_of
 from fusemux.graph.cluster.replicate.fops.handles import Handles
 from fusemux.graph.cluster.replicate.fops.metadata import CHANGELOG_PREFIX
@@ -29,6 +30,7 @@ _FINAL = frozenset({
     errno.E2BIG, errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ENAMETOOLONG, errno.ENODATA, errno.ENOTDIR, errno.ENXIO,
     errno.EOPNOTSUPP, errno.EPERM, errno.ERANGE,
 })  # fmt: skip
+_OWN = (CHANGELOG_PREFIX, SPLIT_BRAIN)
 
 
 class Reads(Handles):
@@ -83,7 +85,9 @@ class Reads(Handles):
     async def getxattr(
         self, frame: Frame, target: Inode | Fd, name: bytes | None, xdata: Xdata = None
     ) -> Mapping[bytes, bytes]:
-        if name is not None and name.startswith(CHANGELOG_PREFIX) and frame.pid >= 0:
+        if name is not None and name.startswith(_OWN) and frame.pid >= 0:
+            if name.startswith(SPLIT_BRAIN):
+                return await self.split_brain_status(inode_of(target), name)
             raise FopError(errno.ENODATA, f"{name.decode()} belongs to {self.name}")
         args = (frame, target, name, xdata)
         reply: Mapping[bytes, bytes] = await self._read_target(METADATA, "getxattr", args, target)
@@ -106,7 +110,8 @@ class Reads(Handles):
         for known in (await self.known(frame, inode), None):
             if known is None:
                 known = await self.refresh(frame, inode)
-            while readable := known.readable(kind, self.arbiters) & self.members.up & ~skip:
+            good = self.chosen(inode, known) or known.readable(kind, self.arbiters)
+            while readable := good & self.members.up & ~skip:
                 child = self._choose(known, kind, readable)
                 skip |= 1 << child
                 if fd is not None and not await self.reopen(frame, fd, 1 << child):
@@ -117,6 +122,8 @@ class Reads(Handles):
                     if error.errno in _FINAL:
                         raise
                     failure = error
+        if failure is None and not good and await self.settled_by_policy(inode):
+            return await self._read(kind, fop, args, inode, fd)
         raise failure or self.unreadable(inode)
 
     def _choose(self, known: Copies, kind: int, readable: int) -> int:

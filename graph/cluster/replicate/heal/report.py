@@ -16,7 +16,7 @@ from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.types import ROOT_GFID, Iatt, gfid_text
 
-__all__ = ["explain", "in_split_brain", "info", "path_of"]
+__all__ = ["explain", "in_split_brain", "info", "path_of", "split_kinds"]
 
 
 async def path_of(healer: Healer, gfid: bytes) -> str | None:
@@ -57,13 +57,18 @@ async def _entry(healer: Healer, gfid: bytes) -> dict[str, Any]:
 
 async def in_split_brain(healer: Healer, gfid: bytes) -> bool:
     """Whether healing cannot decide about contents or metadata of the inode, or about a name in it."""
+    return bool(await split_kinds(healer, gfid)) or (healer.core.members.complete and gfid in healer.conflicts)
+
+
+async def split_kinds(healer: Healer, gfid: bytes) -> set[str]:
+    """What of the inode is in split-brain: data, metadata, entries.  Nothing while a copy is away: it may be the good one."""
     if not healer.core.members.complete:
-        return False
+        return set()
     try:
         plans = await _plans(healer, gfid)
     except FopError:
-        return False
-    return any(plan.split_brain for plan in plans.values()) or gfid in healer.conflicts
+        return set()
+    return {kind for kind, plan in plans.items() if plan.split_brain}
 
 
 async def _plans(healer: Healer, gfid: bytes) -> dict[str, Plan]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from errno import EIO
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 import trio
+import trio.testing
 
 from fusemux.graph.cluster.replicate.heal.resolve import choice, resolve
 from fusemux.graph.framework.errors import FusemuxError, OptionError
+from fusemux.graph.framework.translator import Event, Translator
 from fusemux.testing.graph import GraphVolume
 from tests.graph.cluster.replicate.healing import healed, split, volume_of, without
 from tests.graph.cluster.replicate.volume import Volume, refused
@@ -280,5 +284,220 @@ def test_gfid_unsplit_leaves_files_of_different_types_alone() -> None:
             assert [Path(volume.at(brick, "same")).is_dir() for brick in (0, 1)] == [False, True]
             with refused(EIO):
                 await volume.lookup("same")
+
+    trio.run(main)
+
+
+# -- split-brain-favorite-child-policy-client-side-healing.t -------------------------------------------------------
+
+
+def test_split_brain_favorite_child_policy_client_side_healing_of_contents() -> None:
+    """Reading fails without a policy; with one it gives the newest contents, and both bricks have them."""
+
+    async def main() -> None:
+        given = {"quorum_type": "fixed", "quorum_count": "1"}
+        async with volume_of(**given) as volume:
+            await volume.create("f", b"old")
+            await split(volume, "f", b"older, and longer", b"newer", **given)
+            with refused(EIO):
+                await volume.read("f")
+            volume.reconfigure(self_heal_daemon="off", favorite_child_policy="mtime", **given)
+            newest = volume.content(1, "f")
+            assert newest == await volume.read("f") == volume.content(0, "f")
+            assert volume.all_marks(0) == volume.all_marks(1) == {}
+
+    trio.run(main)
+
+
+def test_split_brain_favorite_child_policy_client_side_healing_of_open_files() -> None:
+    """A file that is opened for writing, or was open already, is settled too."""
+
+    async def main() -> None:
+        async with volume_of() as volume:
+            for name in ("f", "g"):
+                await volume.create(name, b"old")
+                await split(volume, name, b"older", b"newer")
+            volume.reconfigure(self_heal_daemon="off", favorite_child_policy="mtime")
+            await volume.write("f", b"N")
+            assert volume.content(0, "f") == volume.content(1, "f") == b"Newer"
+            volume.reconfigure(self_heal_daemon="off")
+            with refused(EIO):
+                await volume.read("g")
+            volume.reconfigure(self_heal_daemon="off", favorite_child_policy="size")
+            with refused(EIO):  # of one size they are
+                await volume.read("g")
+
+    trio.run(main)
+
+
+def test_split_brain_favorite_child_policy_client_side_healing_of_a_directory() -> None:
+    """Listing a directory in which each side made a file fails without a policy; with one the names of both are there."""
+
+    async def main() -> None:
+        async with volume_of() as volume:
+            await volume.mkdir("d")
+            for name, away in (("left", 1), ("right", 0)):
+                async with without(volume, away):
+                    await volume.create(f"d/{name}", name.encode())
+            with refused(EIO):
+                await volume.names_in("d")
+            volume.reconfigure(self_heal_daemon="off", favorite_child_policy="mtime")
+            assert await volume.names_in("d") == ["left", "right"]
+            await healed(volume)
+            assert await volume.read("d/left") == b"left"
+
+    trio.run(main)
+
+
+# -- split-brain-resolution.t --------------------------------------------------------------------------------------
+
+NOT_IN_SPLIT_BRAIN = b"The file is not under data or metadata split-brain"
+
+
+async def _asked(volume: Volume, path: str, what: str = "status") -> bytes:
+    """As getfattr -n replica.split-brain-WHAT."""
+    name = f"replica.split-brain-{what}".encode()
+    return bytes((await volume.top.getxattr(volume.reader, await volume.inode(path), name))[name])
+
+
+async def _both_kinds_split(volume: Volume) -> None:
+    """`data` is in data split-brain, `metadata` in metadata split-brain, `fine` in none."""
+    for name in ("data", "metadata", "fine"):
+        await volume.create(name, b"old")
+    for brick, text in ((0, b"first"), (1, b"the second")):
+        async with without(volume, 1 - brick):
+            await volume.write("data", text)
+            await volume.setxattr("metadata", b"user.side", text)
+            await volume.chmod("metadata", 0o600 + brick)
+
+
+async def _set(volume: Volume, path: str, what: str, value: bytes) -> None:
+    await volume.setxattr(path, f"replica.split-brain-{what}".encode(), value)
+
+
+def test_split_brain_resolution_tells_the_state_and_the_choices() -> None:
+    async def main() -> None:
+        async with volume_of() as volume:
+            await _both_kinds_split(volume)
+            choices = b"    Choices:v-client-0,v-client-1"
+            assert await _asked(volume, "data") == b"data-split-brain:yes    metadata-split-brain:no" + choices
+            assert await _asked(volume, "metadata") == b"data-split-brain:no    metadata-split-brain:yes" + choices
+            assert await _asked(volume, "fine") == await _asked(volume, "/") == NOT_IN_SPLIT_BRAIN
+            with refused(errno.ENODATA):
+                await _asked(volume, "data", "something")
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("brick", [0, 1])
+def test_split_brain_resolution_lets_the_chosen_copy_be_read(brick: int) -> None:
+    """Contents, size and attributes come from it, and nothing is changed; `none` ends that."""
+
+    async def main() -> None:
+        async with volume_of() as volume:
+            await _both_kinds_split(volume)
+            side = (b"first", b"the second")[brick]
+            inode = await volume.inode("metadata")
+            for path in ("data", "metadata"):
+                await _set(volume, path, "choice", f"v-client-{brick}".encode())
+            assert await volume.read("data") == side
+            assert (await volume.lookup("data")).size == len(side)
+            assert (await volume.top.stat(volume.reader, await volume.inode("data"))).size == len(side)
+            assert await volume.top.getxattr(volume.reader, inode, b"user.side") == {b"user.side": side}
+            assert (await volume.top.stat(volume.reader, inode)).mode & 0o777 == 0o600 + brick
+            assert (await volume.lookup("metadata")).mode & 0o777 == 0o600 + brick
+            for change in (lambda: volume.write("data", b"x"), lambda: volume.truncate("data", 1)):
+                with refused(EIO):
+                    await change()
+            for path in ("data", "metadata"):
+                await _set(volume, path, "choice", b"none")
+            with refused(EIO):
+                await volume.read("data")
+            with refused(EIO):
+                await volume.top.getxattr(volume.reader, inode, b"user.side")
+
+    trio.run(main)
+
+
+def test_split_brain_resolution_forgets_a_choice_after_a_time() -> None:
+    """The kernel hears of it, which may have kept what it read."""
+
+    async def main() -> None:
+        async with volume_of() as volume:
+            await _both_kinds_split(volume)
+            ear = _Ear(volume)
+            await _set(volume, "data", "choice-timeout", b"1")
+            await _set(volume, "data", "choice", b"v-client-0")
+            assert ear.heard == [(await volume.lookup("data")).gfid]
+            await trio.sleep(59)
+            assert await volume.read("data") == b"first"
+            await trio.sleep(2)
+            with refused(EIO):
+                await volume.read("data")
+            assert len(ear.heard) == 2
+            ear.close()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+class _Ear(Translator):
+    """Hears which inodes look different from before."""
+
+    type = "test/ear"
+
+    def __init__(self, volume: Volume) -> None:
+        super().__init__("ear", {}, volume.process)
+        self.heard: list[bytes] = []
+        self._parents = volume.top.translator.parents
+        self._parents.append(self)
+
+    def close(self) -> None:
+        self._parents.remove(self)
+
+    def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:
+        if event is Event.UPCALL:
+            self.heard.append(data.gfid)
+
+
+@pytest.mark.parametrize(
+    ("path", "what", "value"),
+    [
+        ("data", "choice", b"v-client-7"),
+        ("data", "choice", b""),
+        ("fine", "choice", b"v-client-0"),
+        ("/", "choice", b"v-client-0"),
+        ("fine", "heal-finalize", b"v-client-0"),
+        ("data", "heal-finalize", b"none"),
+        ("data", "choice-timeout", b"soon"),
+        ("data", "choice-timeout", b"0"),
+        ("data", "status", b"yes"),
+    ],
+)
+def test_split_brain_resolution_refuses_what_makes_no_sense(path: str, what: str, value: bytes) -> None:
+    async def main() -> None:
+        async with volume_of() as volume:
+            await _both_kinds_split(volume)
+            with refused(errno.EINVAL):
+                await _set(volume, path, what, value)
+            with refused(EIO):
+                await volume.read("data")
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("brick", [0, 1])
+def test_split_brain_resolution_heals_from_the_copy_that_is_named(brick: int) -> None:
+    async def main() -> None:
+        async with volume_of() as volume:
+            await _both_kinds_split(volume)
+            side = (b"first", b"the second")[brick]
+            await _set(volume, "data", "choice", f"v-client-{1 - brick}".encode())
+            for path in ("data", "metadata"):
+                await _set(volume, path, "heal-finalize", f"v-client-{brick}".encode())
+                assert await _asked(volume, path) == NOT_IN_SPLIT_BRAIN
+            await healed(volume)
+            assert await volume.read("data") == volume.content(0, "data") == volume.content(1, "data") == side
+            assert os.getxattr(volume.at(0, "metadata"), "user.side") == side
+            assert (await volume.lookup("metadata")).mode & 0o777 == 0o600 + brick
 
     trio.run(main)
