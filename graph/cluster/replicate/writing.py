@@ -319,6 +319,9 @@ class Writing(Transactions):
             if eager.tick < oldest:
                 await self.settle(gfid)
 
-    async def drain(self) -> None:
+    async def settle_all(self) -> None:
         for gfid in list(self.eager):
             await self.settle(gfid)
+
+    async def drain(self) -> None:
+        await self.settle_all()

@@ -155,7 +155,7 @@ class Handles(Choosing, Data):
         await self._conclude(change, opened, replies, sources, dirtied=False)
 
     async def syncfs(self, frame: Frame, inode: Inode, xdata: Xdata = None) -> None:
-        await self.drain()
+        await self.settle_all()
         up = self.members.up
         self.require_quorum(up)
         self.agreed(up, await self.wind(up, "syncfs", frame, inode, xdata))

@@ -211,21 +211,6 @@ def test_replace_brick_self_heal() -> None:
     run(main)
 
 
-def test_a_name_missing_on_one_copy_without_any_record_is_made_again() -> None:
-    """name-self-heal.t: by its lookup."""
-
-    async def main() -> None:
-        async with volume_of() as volume:
-            await volume.create("f", b"content")
-            os.unlink(volume.at(1, "f"))
-            gfid = (await volume.lookup("f")).gfid.hex()
-            assert await volume.replicate.healer.name(volume.graph.itable.root, b"f")
-            assert os.path.exists(volume.at(1, "f"))
-            assert os.getxattr(volume.at(1, "f"), "trusted.gfid").hex() == gfid
-
-    run(main)
-
-
 def test_stale_index_entries_of_files_that_are_gone_are_removed() -> None:
     async def main() -> None:
         async with volume_of() as volume:
@@ -250,5 +235,19 @@ def test_sparse_file_self_heal_keeps_holes() -> None:
             used = [os.stat(volume.at(brick, "sparse")).st_blocks for brick in (0, 1)]
             assert used[1] * 512 < 1 << 20
             assert volume.content(1, "sparse") == volume.content(0, "sparse")
+
+    run(main)
+
+
+def test_the_self_healer_goes_on_after_a_syncfs() -> None:
+    async def main() -> None:
+        async with volume_of(self_heal_daemon="on") as volume:
+            await volume.create("f", b"old")
+            await volume.top.syncfs(volume.tick(), volume.graph.itable.root)
+            async with without(volume, 0):
+                await volume.write("f", b"new")
+            with trio.fail_after(5):
+                while volume.blames(1, "f"):
+                    await trio.lowlevel.checkpoint()
 
     run(main)
