@@ -1,5 +1,8 @@
 """Healing the contents of a file: block by block, skipping what is equal, keeping holes.
 
+Blocks whose checksums are equal are not copied (option data-self-heal-algorithm: diff), except where there is nothing to compare
+with.  Of a file with holes, zeros are not written beyond what the sink had before: there it has a hole.
+
 The whole file is locked only to inspect it and to take the accusations back at the end; in between each block is
 locked while it is copied, and writes go on.  They reach the sinks too (an accused copy takes part in every
 transaction), so a block is either copied before a write or holds it already.
@@ -25,7 +28,7 @@ from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.linking import Edge
 from fusemux.graph.framework.types import Iatt, SetAttr
 
-__all__ = ["heal_contents"]
+__all__ = ["heal_contents", "worth_writing"]
 
 _BLOCK = 1 << 20  # 128 KiB times data-self-heal-window-size 8
 _HOLE = 128 << 10  # zeros are left out in pieces of this size
@@ -74,8 +77,8 @@ class _Copying:
         keepers = [i for i in sorted(plan.sinks) if i != arbiter_of(core)]
         self.sinks = [core.children[i] for i in keepers]
         self.sparse = replies[plan.source].blocks * 512 < self.size
-        self.larger = {edge.index for edge in self.sinks if replies[edge.index].size > self.size}
-        self.empty = all(replies[i].size == 0 for i in keepers)
+        self.had = {i: replies[i].size for i in keepers}  # what each sink has to compare with
+        self.compare = core.opt.data_self_heal_algorithm != "full"
         self.fd: Fd = core.graph.itable.fd(inode, os.O_RDWR)
 
     async def begin(self) -> None:
@@ -100,18 +103,25 @@ class _Copying:
 
     async def _block(self, offset: int, size: int) -> bool:
         """Copy one block; False at what is now the end of the file."""
-        sinks = self.sinks
-        if not self.empty:
-            ours = await self.source.rchecksum(self.frame, self.fd, offset, size, None)
-            sinks = [edge for edge in sinks if await edge.rchecksum(self.frame, self.fd, offset, size, None) != ours]
+        sinks = await self._differing(offset, size)
         if not sinks:
             return True
         data = await self.source.readv(self.frame, self.fd, size, offset, None)
         for edge in sinks:
-            fresh = self.empty and self.sparse
-            for start, end in _worth_writing(data, fresh and edge.index not in self.larger):
+            blank = max(0, self.had[edge.index] - offset) if self.sparse else size
+            for start, end in worth_writing(data, blank):
                 await edge.writev(self.frame, self.fd, memoryview(data)[start:end], offset + start, None)
         return len(data) == size
+
+    async def _differing(self, offset: int, size: int) -> list[Edge]:
+        """The sinks that need a block: those that had nothing there, and those whose checksum differs."""
+        comparable = [edge for edge in self.sinks if self.compare and offset < self.had[edge.index]]
+        if not comparable:
+            return self.sinks
+        ours = await self.source.rchecksum(self.frame, self.fd, offset, size, None)
+        equal = [edge for edge in comparable
+                 if await edge.rchecksum(self.frame, self.fd, offset, size, None) == ours]  # fmt: skip
+        return [edge for edge in self.sinks if edge not in equal]
 
     async def sync(self) -> None:
         if self.core.opt.ensure_durability:
@@ -135,13 +145,11 @@ class _Copying:
         self.core.graph.itable.closed(self.fd)
 
 
-def _worth_writing(data: bytes | memoryview, sparse: bool) -> list[tuple[int, int]]:
-    """The ranges of a block to write: all of it, or with `sparse` what is not zero, in pieces."""
-    if not sparse:
-        return [(0, len(data))]
-    ranges: list[tuple[int, int]] = []
+def worth_writing(data: bytes | memoryview, blank: int) -> list[tuple[int, int]]:
+    """The ranges of a block to write: all of it up to `blank`; from there on, where the sink has a hole, what is not zero."""
+    ranges: list[tuple[int, int]] = [(0, min(blank, len(data)))] if blank else []
     zeros = bytes(_HOLE)
-    for start in range(0, len(data), _HOLE):
+    for start in range(min(blank, len(data)), len(data), _HOLE):
         end = min(start + _HOLE, len(data))
         if data[start:end] == zeros[: end - start]:
             continue
