@@ -2,7 +2,7 @@
 
 A create makes the object, sets its gfid, links its handle, and then records everything else.  A crash in between leaves
 a name without a gfid, or without a handle; the next lookup completes it, the first only when the caller offers
-a gfid (`gfid-req` in xdata).
+a gfid (`gfid-req` in xdata).  Who only wants to know what is there (`glusterfs.gfid-less` in xdata) is told a gfid of zeros.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.types import ROOT_GFID, Frame, Iatt, Xdata, gfid_text
 
-__all__ = ["GFID_REQ", "LookupFops"]
+__all__ = ["GFID_LESS", "GFID_REQ", "LookupFops"]
 
 GFID_REQ = b"gfid-req"
+GFID_LESS = b"glusterfs.gfid-less"
+_NONE = bytes(16)
 _OPEN_COUNT = b"glusterfs.open-fd-count"
 
 
@@ -44,6 +46,8 @@ class LookupFops(Stamps):
         st = self.stat_at(directory.fd, name)
         gfid = self.xattrs.get(directory.fd, name, self.GFID)
         if gfid is None:
+            if xdata is not None and GFID_LESS in xdata:
+                return self.iatt(_NONE, st, None)
             gfid = self.give_gfid(directory, name, st, xdata)
             st = self.stat_at(directory.fd, name)
         known = self.opened.get(gfid) or self.dirs.get(gfid)
@@ -111,16 +115,23 @@ class LookupFops(Stamps):
         gfid = None if xdata is None else xdata.get(GFID_REQ)
         if not isinstance(gfid, bytes) or len(gfid) != 16:
             raise FopError(errno.ENODATA, f"{name!r} in {gfid_text(directory.gfid)} has no gfid")
-        if os.path.lexists(self.handle_path(gfid)):
-            raise stale(gfid, f"is in use, {name!r} cannot get it")
         here = self.path_at(directory, name)
+        folder = stat.S_ISDIR(st.st_mode)
+        held = os.path.lexists(self.handle_path(gfid))
+        if held and not (self.link_is(directory, name, gfid) if folder else self._handle_is(gfid, st)):
+            raise stale(gfid, f"is in use, {name!r} cannot get it")
         self.set_xattr(here, self.GFID, gfid, os.XATTR_CREATE)
-        if stat.S_ISDIR(st.st_mode):
-            self.link_directory(directory, name, gfid)
-        else:
+        if folder:
+            self.check_link(directory, name, gfid)
+            return gfid
+        if not held:
             self.link_handle(directory, name, gfid)
-            self.record_name(here, directory, name)
+        self.record_name(here, directory, name)
         return gfid
+
+    def _handle_is(self, gfid: bytes, st: os.stat_result) -> bool:
+        """Whether the handle of a file is this object."""
+        return self.stat_at(self.gl, path_of(gfid).encode()).st_ino == st.st_ino
 
     def path_at(self, directory: DirHandle, name: bytes) -> str:
         """A path that leads to `name` through the descriptor of its directory."""
@@ -131,8 +142,7 @@ class LookupFops(Stamps):
         try:
             self.link_handle(directory, name, gfid)
         except FileExistsError:
-            handle = self.stat_at(self.gl, path_of(gfid).encode())
-            if handle.st_ino != self.stat_at(directory.fd, name).st_ino:
+            if not self._handle_is(gfid, self.stat_at(directory.fd, name)):
                 raise stale(gfid, f"is another file than {name!r}, which carries that gfid too") from None
 
     def link_handle(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:

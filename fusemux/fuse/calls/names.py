@@ -17,6 +17,9 @@ from fusemux.graph.framework.types import Frame, Iatt
 
 __all__ = ["NameCalls"]
 
+_GFID_REQ = (
+    b"gfid-req"  # in a lookup's xdata: a gfid for what has none, because it was made on the bricks or a crash came
+)
 _RENAME_FLAGS = (0, 1, 2)  # RENAME_NOREPLACE, RENAME_EXCHANGE
 
 
@@ -50,7 +53,9 @@ class NameCalls(BridgeState):
         except FopError as error:
             if error.errno == errno.ENOENT:
                 self.nodes.vacate((parent, name))
-            raise
+            if error.errno != errno.ENODATA:
+                raise
+            iatt = await self.top.lookup(frame, directory, name, {_GFID_REQ: self.graph.process.new_gfid()})
         return self.nodes.enter(iatt, parent, name), iatt
 
     async def _lookup_dots(self, frame: Frame, nodeid: int, name: bytes) -> tuple[int, Iatt]:

@@ -212,7 +212,12 @@ class Lookups(Vouching):
         return {p: a for p, a in enumerate(answers) if isinstance(a, Iatt) and self.target_of(a) is None}
 
     def _absent(self, name: bytes, answers: list[Iatt | FopError], hashed: int) -> FopError:
-        """Nothing was found: the hashed subvolume's word counts; while it cannot be asked nobody can say "no"."""
+        """Nothing was found: the hashed subvolume's word counts; while it cannot be asked nobody can say "no".
+
+        A name without a gfid is there nevertheless (ENODATA): who offers one has it given.
+        """
+        if any(isinstance(found, FopError) and found.errno == errno.ENODATA for found in answers):
+            return FopError(errno.ENODATA, f"{name!r} has no gfid")
         answer = answers[hashed] if hashed >= 0 else None
         if hashed < 0 and not all(self.up):
             return self.nowhere(name)
