@@ -33,10 +33,11 @@ from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.translator import Translator
 from fusemux.graph.framework.types import Frame, Iatt, Xdata
 
-__all__ = ["INTERNAL_PID", "Core", "Replies"]
+__all__ = ["GFID_REQ", "INTERNAL_PID", "Core", "Replies"]
 
 log = logging.getLogger("fusemux.replicate")
 
+GFID_REQ = b"gfid-req"  # in a lookup's xdata: a gfid for what has none
 INTERNAL_PID = -6  # as GlusterFS's self-heal daemon: what replicate does on its own account
 Replies = list[Any]  # one place per child: its reply, its FopError, or None when it was not called
 
@@ -64,6 +65,8 @@ class Core(Translator):
         self._ways: tuple[Any, ...] = ()
         self._merged_for: Xdata = None
         self._merged: Mapping[bytes, Any] = {}
+        self.healer: Any  # a Healer; the whole translator makes it
+        self.heals_accessed = False  # whether any option asks for healing on access
 
     async def init(self) -> None:
         count = len(self.children)
@@ -76,6 +79,7 @@ class Core(Translator):
         self.reading = [0] * count  # reads under way, for read-hash-mode 3 and 5
         self.latency = [0.0] * count  # seconds a read took lately, for 4 and 5
         self._settle_ways()
+        self._settle_healing()
 
     def linked(self) -> None:
         self._settle_ways()
@@ -90,6 +94,11 @@ class Core(Translator):
             raise
         self.members.quorum = rule(len(self.children), self.opt.quorum_type, self.opt.quorum_count)
         self._settle_ways()
+        self._settle_healing()
+
+    def _settle_healing(self) -> None:
+        opt = self.opt
+        self.heals_accessed = bool(opt.data_self_heal or opt.metadata_self_heal or opt.entry_self_heal)
 
     # -- what holds while no child comes or goes ---------------------------------------------------------------
 
@@ -170,11 +179,15 @@ class Core(Translator):
     # -- asking the copies -------------------------------------------------------------------------------------
 
     def asking(self, xdata: Xdata) -> Mapping[bytes, Any]:
-        """The lookup request that also asks for the changelog."""
+        """The lookup request that also asks for the changelog.
+
+        Children are not offered a gfid: each would give its own copy one, whatever the others have.
+        """
         if xdata is None:
             return self.keys.ask
         if xdata is not self._merged_for:
-            self._merged_for, self._merged = xdata, {**xdata, **self.keys.ask}
+            rest = {key: value for key, value in xdata.items() if key != GFID_REQ}
+            self._merged_for, self._merged = xdata, {**rest, **self.keys.ask}
         return self._merged
 
     async def known(self, frame: Frame, inode: Inode, *, writing: int = 0) -> Copies:

@@ -8,6 +8,9 @@ has another gfid is not the same file: EIO, no silent choice.
 The answers must come from a quorum, and those that have the name, together with those that are known to have missed something,
 must be one as well; otherwise the name is what a failed create left behind, or a remnant on the wrong side of a partition.
 
+Copies that disagree are made to agree by whoever looks (`mends`), except where that would be a guess: a remnant stays where it is, and
+with a quorum rule a name that a recorded minority has missed is left to the healing of the directory.
+
 Source: GlusterFS cluster/afr (afr_lookup_done), design facts section 4.
 """
 
@@ -21,7 +24,7 @@ from fusemux.graph.cluster.replicate.errors import NO_QUORUM, fold
 from fusemux.graph.cluster.replicate.quorum import Quorum
 from fusemux.graph.framework.types import Iatt
 
-__all__ = ["Finding", "find"]
+__all__ = ["Finding", "find", "mends"]
 
 _ABSENT = frozenset({errno.ENOENT, errno.ESTALE})
 
@@ -32,6 +35,7 @@ class Finding(NamedTuple):
     errno: int
     holders: int = 0
     uneven: bool = False  # copies disagree: name healing has something to do
+    nameless: bool = False  # a copy has the name, but no gfid for it
 
 
 def find(replies: Sequence[Iatt | int | None], trusted: int, quorum: Quorum) -> Finding:
@@ -42,6 +46,13 @@ def find(replies: Sequence[Iatt | int | None], trusted: int, quorum: Quorum) -> 
     has = sum(1 << i for i, reply in enumerate(replies) if isinstance(reply, Iatt))
     lacks = sum(1 << i for i, reply in enumerate(replies) if isinstance(reply, int) and reply in _ABSENT)
     errors = [reply for reply in replies if isinstance(reply, int)]
+    found = _found(replies, has, lacks, errors, trusted, quorum)
+    return found._replace(nameless=True) if errno.ENODATA in errors else found
+
+
+def _found(
+    replies: Sequence[Iatt | int | None], has: int, lacks: int, errors: list[int], trusted: int, quorum: Quorum
+) -> Finding:
     answered = has | lacks
     if not quorum(answered):
         return Finding(fold(e for e in errors if e not in _ABSENT) if errors else NO_QUORUM)
@@ -57,3 +68,16 @@ def find(replies: Sequence[Iatt | int | None], trusted: int, quorum: Quorum) -> 
     if not quorum(holders | answered & ~trusted):
         return Finding(errno.ENOENT if quorum(lacks & believed) else NO_QUORUM, uneven=True)
     return Finding(0, holders, uneven or holders != has)
+
+
+def mends(finding: Finding, replies: Sequence[Iatt | int | None], *, everyone: int, trusted: int, ruled: bool) -> bool:
+    """Whether looking at the name heals it.  `ruled`: there is a quorum rule; `trusted` as for `find`."""
+    if finding.nameless:
+        return True
+    if not finding.uneven or finding.errno == errno.EIO:
+        return finding.uneven  # different files: perhaps a policy chooses
+    blamed = trusted != everyone
+    if finding.errno:
+        return blamed
+    lacking = any(isinstance(reply, int) and reply in _ABSENT for reply in replies)
+    return not (ruled and blamed and lacking)

@@ -41,6 +41,19 @@ OPTIONS = (
            key="cluster.heal-timeout", low=5, high=2147483647),
     Option("shd-max-threads", "int", "1", "How many inodes are healed side by side, where bricks wait for disks.",
            key="cluster.shd-max-threads", low=1, high=64),
+    Option("data-self-heal", "bool", "off", "Heal the contents of a file when it is read, too.", key="cluster.data-self-heal"),
+    Option("metadata-self-heal", "bool", "off", "Heal owner, mode and xattrs when they are looked at, too.",
+           key="cluster.metadata-self-heal"),
+    Option("entry-self-heal", "bool", "off", "Heal the names of a directory when it is listed, too.", key="cluster.entry-self-heal"),
+    Option("background-self-heal-count", "int", "8", "How many inodes that were accessed are healed side by side; 0: none.",
+           key="cluster.background-self-heal-count", low=0, high=256),
+    Option("heal-wait-queue-length", "int", "128", "How many more may wait for that.", key="cluster.heal-wait-queue-length",
+           low=0, high=10000),
+    Option("data-self-heal-algorithm", "enum", None, "How contents are healed: full copies all blocks, diff those whose checksums "
+           "differ; unset: diff, unless nothing is there to compare with.", key="cluster.data-self-heal-algorithm",
+           choices=("diff", "full")),
+    Option("use-anonymous-inode", "bool", "yes", "What healing must take from its place and may need elsewhere is parked in a hidden "
+           "directory; no: directories are removed and made again.", key="cluster.use-anonymous-inode"),
     Option("favorite-child-policy", "enum", "none", "Which copy wins a split-brain without being asked: none, the largest (size), the "
            "newest by ctime or mtime, or the majority of equal ones.", key="cluster.favorite-child-policy",
            choices=("none", "size", "ctime", "mtime", "majority")),

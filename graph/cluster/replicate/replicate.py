@@ -49,6 +49,7 @@ class Replicate(Reads, Entries, Metadata, Locking, Lookup):
             if task is not None:
                 task.cancel()
         self._healing = self._waiting = None
+        self.healer.accessed.stop()
         await super().drain()
 
     def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:

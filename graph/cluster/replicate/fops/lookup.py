@@ -1,24 +1,47 @@
-"""lookup: the one fop that asks all copies, and so learns which of them are good."""
+"""lookup: the one fop that asks all copies, and so learns which of them are good.
+
+Where they disagree about a name, the name is healed before the caller is answered (naming.py says when); so are attributes that
+differ, with option metadata-self-heal.
+"""
 
 from __future__ import annotations
 
+import errno
+import logging
 import stat
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from fusemux.graph.cluster.replicate import locks
 from fusemux.graph.cluster.replicate.changelog import DATA, METADATA, ZERO
-from fusemux.graph.cluster.replicate.core import Replies, as_answers, first
+from fusemux.graph.cluster.replicate.core import GFID_REQ, Replies, as_answers, first
 from fusemux.graph.cluster.replicate.fops.choosing import Choosing
-from fusemux.graph.cluster.replicate.naming import find
+from fusemux.graph.cluster.replicate.heal.inspection import quorum_of
+from fusemux.graph.cluster.replicate.heal.parking import is_private
+from fusemux.graph.cluster.replicate.naming import Finding, find, mends
+from fusemux.graph.cluster.replicate.readable import accusations
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.types import Frame, Iatt, Xdata
 
 __all__ = ["Lookup"]
 
+log = logging.getLogger("fusemux.replicate")
+
+
+class _Asked(NamedTuple):
+    """What the copies answered, who of the directory's copies nobody accuses, and `Core.blames` before they were asked."""
+
+    replies: Replies
+    trusted: int
+    blames: int
+
 
 class Lookup(Choosing):
+    def _settle_healing(self) -> None:
+        super()._settle_healing()
+        self._alike = Lookup._equal_and_owned if self.opt.metadata_self_heal else Lookup._equal
+
     async def lookup(self, frame: Frame, inode: Inode, name: bytes, xdata: Xdata = None) -> Iatt:
         known = inode.ctx[self.inode_slot]
         request = self.keys.ask if xdata is None else self.asking(xdata)
@@ -31,15 +54,18 @@ class Lookup(Choosing):
                 except FopError as refusal:
                     replies.append(refusal.with_traceback(None))
                     error = refusal
-            if error is None and self._equal(replies):
+            if error is None and self._alike(self, replies):
                 return self._found(replies)
-            if error is not None and all(isinstance(r, FopError) and r.errno == error.errno for r in replies):
+            if error is not None and error.errno != errno.ENODATA and _all_refuse(replies, error.errno):
                 # A fresh one: what is raised refers to this call, which must not refer back, or it were left to the collector.
                 raise FopError(error.errno, error.message)
-            return await self._weigh(frame, inode, name, replies, self.members.everyone, self.blames)
-        return await self._general(frame, inode, name, request)
+            return await self._weigh(
+                frame, inode, name, request, _Asked(replies, self.members.everyone, self.blames), xdata
+            )
+        asked = await self._general(frame, inode, name, request)
+        return await self._weigh(frame, inode, name, request, asked, xdata)
 
-    async def _general(self, frame: Frame, inode: Inode, name: bytes, request: Mapping[bytes, Any]) -> Iatt:
+    async def _general(self, frame: Frame, inode: Inode, name: bytes, request: Mapping[bytes, Any]) -> _Asked:
         trusted = self.members.everyone
         if name:
             trusted = (await self.known(frame, inode)).sources(DATA)
@@ -47,7 +73,7 @@ class Lookup(Choosing):
         replies = await self.everywhere("lookup", frame, inode, name, request)
         alone = self.inline and inode.gfid not in self.locks.held
         if not name or alone or len({_claim(reply) for reply in replies if reply is not None}) == 1:
-            return await self._weigh(frame, inode, name, replies, trusted, blames)
+            return _Asked(replies, trusted, blames)
         # Perhaps the name was changed between the answers: ask again when nobody changes it.
         grant = await self.locks.acquire(inode.gfid, locks.name(name))
         try:
@@ -55,7 +81,7 @@ class Lookup(Choosing):
             replies = await self.everywhere("lookup", frame, inode, name, request)
         finally:
             self.locks.release(grant)
-        return await self._weigh(frame, inode, name, replies, trusted, blames)
+        return _Asked(replies, trusted, blames)
 
     def _equal(self, replies: Replies) -> bool:
         """Whether all copies are alike, and no copy accuses another."""
@@ -73,6 +99,10 @@ class Lookup(Choosing):
                         return False
         return True
 
+    def _equal_and_owned(self, replies: Replies) -> bool:
+        """The same where differing owners are to be healed."""
+        return self._equal(replies) and len({(reply.uid, reply.gid) for reply in replies}) == 1
+
     def _found(self, replies: Replies) -> Iatt:
         model: Iatt = replies[0]
         inode = self.graph.itable.learn(model.gfid, model.mode & 0o170000)
@@ -85,15 +115,28 @@ class Lookup(Choosing):
         return reply
 
     async def _weigh(
-        self, frame: Frame, parent: Inode, name: bytes, replies: Replies, trusted: int, blames: int
+        self, frame: Frame, inode: Inode, name: bytes, request: Mapping[bytes, Any], asked: _Asked, xdata: Xdata
     ) -> Iatt:
-        """The copies differ, or some did not answer."""
-        finding = find(as_answers(replies), trusted, self.members.quorum)
+        """The copies differ, or some did not answer: make them agree where that is due, and answer."""
+        finding = self._finding(asked)
+        if name and (finding.uneven or finding.nameless) and await self._mend_name(inode, name, asked, finding, xdata):
+            asked = await self._general(frame, inode, name, request)
+            finding = self._finding(asked)
+        if self.opt.metadata_self_heal and await self._mend_attributes(asked.replies, finding):
+            asked = await self._general(frame, inode, name, request)
+            finding = self._finding(asked)
+        return await self._answer(frame, inode, name, asked, finding)
+
+    def _finding(self, asked: _Asked) -> Finding:
+        return find(as_answers(asked.replies), asked.trusted, self.members.quorum)
+
+    async def _answer(self, frame: Frame, parent: Inode, name: bytes, asked: _Asked, finding: Finding) -> Iatt:
+        replies = asked.replies
         if finding.errno:
             raise self.failure(replies, finding.errno)
         model: Iatt = replies[first(finding.holders)]
         inode = self.graph.itable.learn(model.gfid, stat.S_IFMT(model.mode)) if name else parent
-        known = self.learn(inode, replies, finding.holders, blames)
+        known = self.learn(inode, replies, finding.holders, asked.blames)
         if known.data and not self.inline and self.sizes_differ(replies):
             known = await self.refresh(frame, inode)
         readable = known.readable(METADATA, self.arbiters) & finding.holders or finding.holders
@@ -101,6 +144,41 @@ class Lookup(Choosing):
         child = known.read_metadata
         reply: Iatt = replies[child if child >= 0 and readable >> child & 1 else first(readable)]
         return reply
+
+    # -- healing what is looked at -----------------------------------------------------------------------------
+
+    async def _mend_name(self, parent: Inode, name: bytes, asked: _Asked, finding: Finding, xdata: Xdata) -> bool:
+        """Heal a name about which the copies disagree; whether anything was changed."""
+        members, answers = self.members, as_answers(asked.replies)
+        ruled = quorum_of(self) > 0
+        if not members.complete or is_private(parent, name):
+            return False
+        if not mends(finding, answers, everyone=members.everyone, trusted=asked.trusted, ruled=ruled):
+            return False
+        try:
+            healed: bool = await self.healer.name(parent, name, (xdata or {}).get(GFID_REQ, b""))
+        except FopError as error:
+            log.info("%s: %r in %s is not healed: %s", self.name, name, parent.gfid.hex(), error)
+            return False
+        return healed
+
+    async def _mend_attributes(self, replies: Replies, finding: Finding) -> bool:
+        """Heal attributes that differ, or that a copy is accused of having missed; whether anything was changed."""
+        if finding.errno or finding.holders != self.members.everyone:
+            return False
+        _, _, accused = accusations(replies, self.keys, self.arbiters, busy=True)
+        if not accused and len({(reply.mode, reply.uid, reply.gid) for reply in replies}) == 1:
+            return False
+        try:
+            healed = await self.healer.heal(replies[0].gfid, kinds=(METADATA,))
+        except FopError as error:
+            log.info("%s: %s is not healed: %s", self.name, replies[0].gfid.hex(), error)
+            return False
+        return bool(healed.changed)
+
+
+def _all_refuse(replies: Replies, number: int) -> bool:
+    return all(isinstance(reply, FopError) and reply.errno == number for reply in replies)
 
 
 def _claim(reply: Any) -> bytes | int:

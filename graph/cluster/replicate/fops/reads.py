@@ -16,6 +16,7 @@ from fusemux.graph.cluster.replicate.choices import PREFIX as SPLIT_BRAIN
 from fusemux.graph.cluster.replicate.core import first, inode_of
 from fusemux.graph.cluster.replicate.fops.handles import Handles
 from fusemux.graph.cluster.replicate.fops.metadata import CHANGELOG_PREFIX
+from fusemux.graph.cluster.replicate.heal.parking import PREFIX
 from fusemux.graph.cluster.replicate.readable import Copies
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
@@ -110,6 +111,8 @@ class Reads(Handles):
         for known in (await self.known(frame, inode), None):
             if known is None:
                 known = await self.refresh(frame, inode)
+            if self.heals_accessed and known.token is not self.token:
+                self.healer.accessed.ask(inode, known)
             good = self.chosen(inode, known) or known.readable(kind, self.arbiters)
             while readable := good & self.members.up & ~skip:
                 child = self._choose(known, kind, readable)
@@ -150,19 +153,30 @@ class Reads(Handles):
     async def readdir(
         self, frame: Frame, fd: Fd, count: int, offset: int, plus: bool, xdata: Xdata = None
     ) -> list[DirEntry]:
-        """A listing goes on with the copy it began with: that is where its offsets mean something."""
-        args = (frame, fd, count, offset, plus, xdata)
-        if offset:
-            child = self.child_of_offset(offset)
-            if not await self.reopen(frame, fd, self.members.up & 1 << child):
-                raise FopError(errno.ENOTCONN, f"{self.name}: the copy that was being listed is away; begin anew")
-            entries: list[DirEntry] = await self.children[child].readdir(*args)
-        else:
-            entries = await self._read(DATA, "readdir", args, fd.inode, fd)
+        """A listing goes on with the copy it began with: that is where its offsets mean something.
+
+        The root's leaves out the hidden directory of healing.
+        """
+        entries = await self._listed(frame, fd, count, offset, plus, xdata)
+        if fd.inode is self.graph.itable.root:
+            while entries and not (shown := [entry for entry in entries if not entry.name.startswith(PREFIX)]):
+                entries = await self._listed(frame, fd, count, entries[-1].offset, plus, xdata)
+            entries = shown if entries else []
         if not plus or not entries:
             return entries
         child = self.child_of_offset(entries[0].offset)
         return [await self._vouched(frame, entry, child) for entry in entries]
+
+    async def _listed(self, frame: Frame, fd: Fd, count: int, offset: int, plus: bool, xdata: Xdata) -> list[DirEntry]:
+        args = (frame, fd, count, offset, plus, xdata)
+        if not offset:
+            begun: list[DirEntry] = await self._read(DATA, "readdir", args, fd.inode, fd)
+            return begun
+        child = self.child_of_offset(offset)
+        if not await self.reopen(frame, fd, self.members.up & 1 << child):
+            raise FopError(errno.ENOTCONN, f"{self.name}: the copy that was being listed is away; begin anew")
+        entries: list[DirEntry] = await self.children[child].readdir(*args)
+        return entries
 
     def child_of_offset(self, offset: int) -> int:
         """The child whose leaf made a directory offset."""

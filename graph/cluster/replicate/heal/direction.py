@@ -185,7 +185,9 @@ def _only(values: Mapping[int, int]) -> int | None:
 
 
 def _majority(copies: Mapping[int, Iatt]) -> int | None:
-    looks = {i: (copy.mtime_ns, copy.size) for i, copy in copies.items()}
+    """Of copies with the same time and size; of different files under one name, of those with the same gfid."""
+    files = len({copy.gfid for copy in copies.values()}) > 1
+    looks = {i: (copy.gfid,) if files else (copy.mtime_ns, copy.size) for i, copy in copies.items()}
     (look, times), *_ = Counter(looks.values()).most_common(1)
     return min(i for i in looks if looks[i] == look) if 2 * times > len(looks) else None
 

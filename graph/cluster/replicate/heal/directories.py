@@ -42,21 +42,22 @@ async def heal_entries(core: Core, inode: Inode, pick: Favourite, *, full: bool 
     if not full and not _needed(marks):
         return Outcome.of(plan._replace(sinks=frozenset()))
     names, changed_names = await _names(core, inode, marks, plan)
-    changed = conflict = failed = False
+    changed = conflict = failed = postponed = False
     for name in names:
         grant = await core.locks.acquire(inode.gfid, locks.name(name))
         try:
-            did, left = await heal_name(core, inode, name, plan.source, pick)
-            changed, conflict = changed or did, conflict or left
+            healed = await heal_name(core, inode, name, plan.sources, pick)
+            changed, conflict = changed or healed.changed, conflict or healed.conflict
+            postponed |= healed.postponed
         except FopError as error:
             log.warning("%s: healing %r of %s: %s", core.name, name, inode.gfid.hex(), error)
             failed = True
         finally:
             core.locks.release(grant)
         await trio.lowlevel.checkpoint()
-    if not conflict and not failed:
+    if not (conflict or failed or postponed):
         await _finish(core, inode, marks, plan, changed_names, await _times(core, inode, plan, replies))
-    return Outcome.of(plan, changed=changed, pending=failed, conflict=conflict)
+    return Outcome.of(plan, changed=changed, pending=failed or postponed, conflict=conflict)
 
 
 def _needed(marks: Marks) -> bool:

@@ -11,20 +11,21 @@ from __future__ import annotations
 import errno
 import logging
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import trio
 
 from fusemux.graph.cluster.replicate import locks
-from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, ENTRY
+from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, DATA, ENTRY, METADATA
+from fusemux.graph.cluster.replicate.heal.accessed import Accessed
 from fusemux.graph.cluster.replicate.heal.attributes import heal_attributes
 from fusemux.graph.cluster.replicate.heal.contents import heal_contents
-from fusemux.graph.cluster.replicate.heal.direction import FAVOURITES, Favourite
+from fusemux.graph.cluster.replicate.heal.direction import FAVOURITES, Favourite, entry_plan
 from fusemux.graph.cluster.replicate.heal.directories import heal_entries
-from fusemux.graph.cluster.replicate.heal.inspection import Outcome, settle_indices
-from fusemux.graph.cluster.replicate.heal.names import heal_name
+from fusemux.graph.cluster.replicate.heal.inspection import Outcome, arbiter_of, inspect, quorum_of, settle_indices
+from fusemux.graph.cluster.replicate.heal.names import NameHealed, heal_name
 from fusemux.graph.cluster.replicate.heal.parking import is_parked, purge
 from fusemux.graph.cluster.replicate.writing import Writing
 from fusemux.graph.framework.errors import FopError
@@ -38,6 +39,7 @@ log = logging.getLogger("fusemux.heal")
 
 _ROUNDS = 64  # sweeps in a row, at most
 INDICES = (b"xattrop", b"dirty")
+_ALL = (DATA, METADATA, ENTRY)
 _CHANGES = b"entry-changes"  # names that changed in directories; the directories need not be there any more
 
 
@@ -68,6 +70,7 @@ class Healer:
         self._full = False
         self.busy: set[bytes] = set()  # being healed now
         self.conflicts: set[bytes] = set()  # directories with names that are different files on different copies
+        self.accessed = Accessed(self)
 
     # -- when ------------------------------------------------------------------------------------------------
 
@@ -258,8 +261,10 @@ class Healer:
         """What option favorite-child-policy says for split-brains."""
         return FAVOURITES[self.core.opt.favorite_child_policy]
 
-    async def heal(self, gfid: bytes, pick: Favourite | None = None, *, full: bool = False) -> Healed:
-        """Heal one inode.  Raises FopError when a copy does not answer."""
+    async def heal(
+        self, gfid: bytes, pick: Favourite | None = None, *, full: bool = False, kinds: Collection[int] = _ALL
+    ) -> Healed:
+        """Heal one inode, or only these kinds.  Raises FopError when a copy does not answer."""
         core, pick = self.core, pick or self.favourite
         if gfid in self.busy:
             return Healed(False, True, False)
@@ -269,11 +274,12 @@ class Healer:
         try:
             kind = inode.type or await self._type_of(inode)
             outcomes: list[Outcome] = []
-            if stat.S_ISDIR(kind):
+            if stat.S_ISDIR(kind) and ENTRY in kinds:
                 outcomes.append(await heal_entries(core, inode, pick, full=full))
-            elif stat.S_ISREG(kind):
+            elif stat.S_ISREG(kind) and DATA in kinds:
                 outcomes.append(await heal_contents(core, inode, pick))
-            outcomes.append(await heal_attributes(core, inode, pick))
+            if METADATA in kinds:
+                outcomes.append(await heal_attributes(core, inode, pick))
             if not any(outcome.pending for outcome in outcomes):
                 await settle_indices(core, inode)
         finally:
@@ -285,7 +291,8 @@ class Healer:
             any(outcome.pending for outcome in outcomes),
             any(outcome.plan.split_brain or outcome.conflict for outcome in outcomes),
         )
-        (self.conflicts.add if any(outcome.conflict for outcome in outcomes) else self.conflicts.discard)(gfid)
+        if ENTRY in kinds:
+            (self.conflicts.add if any(outcome.conflict for outcome in outcomes) else self.conflicts.discard)(gfid)
         if healed.changed:
             log.info("%s: healed %s", core.name, gfid_text(gfid))
             if not stat.S_ISDIR(kind) or any(outcome.changed and outcome.plan.source < 0 for outcome in outcomes):
@@ -300,16 +307,22 @@ class Healer:
                 return reply.type
         raise next(reply for reply in replies if isinstance(reply, FopError))
 
-    async def name(self, parent: Inode, name: bytes) -> bool:
-        """Heal one name on which the copies disagree; whether anything was changed."""
+    async def name(self, parent: Inode, name: bytes, offered: bytes = b"") -> bool:
+        """Heal one name on which the copies disagree; whether anything was changed.
+
+        `offered`: a gfid for what has none on any copy.  Raises FopError.
+        """
         core = self.core
         self._require_all()
         grant = await core.locks.acquire(parent.gfid, locks.name(name))
         try:
-            known = await core.known(core.internal, parent)
-            sources = known.sources(0)
-            source = -1 if sources == core.members.everyone or not sources else (sources & -sources).bit_length() - 1
-            changed, _ = await heal_name(core, parent, name, source, self.favourite)
-            return changed
+            healed: NameHealed = await core.shielded(self._name_locked, parent, name, offered)
         finally:
             core.locks.release(grant)
+        return healed.changed
+
+    async def _name_locked(self, parent: Inode, name: bytes, offered: bytes) -> NameHealed:
+        core = self.core
+        _, marks = await inspect(core, parent)
+        plan = entry_plan(marks, quorum=quorum_of(core), arbiter=arbiter_of(core))
+        return await heal_name(core, parent, name, plan.sources, self.favourite, offered)

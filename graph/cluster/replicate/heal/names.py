@@ -3,8 +3,8 @@
 `NameHeal.decide` says from the answers of all copies what to do; performing it is short, because what is made
 here is made empty: the good copies record first (`new_entry`) that contents and attributes are still to come.
 
-What goes is not always gone: a name that another heal will need again (a rename half healed) is found by its gfid, since
-a file with another name left keeps its handle.
+What goes is not always gone: what good copies have elsewhere (a rename half healed) is parked (parking.py) until its new place is
+healed, which finds it by its gfid.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, new_entry
-from fusemux.graph.cluster.replicate.core import Core
+from fusemux.graph.cluster.replicate.core import GFID_REQ, Core
 from fusemux.graph.cluster.replicate.heal.direction import Favourite
 from fusemux.graph.cluster.replicate.heal.inspection import times_of
-from fusemux.graph.cluster.replicate.heal.parking import park
+from fusemux.graph.cluster.replicate.heal.parking import park, remove_tree, unpark
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.types import Frame, Iatt, SetAttr
 
-__all__ = ["Decision", "decide", "heal_name", "look"]
+__all__ = ["Decision", "NameHealed", "decide", "heal_name", "look"]
 
 _PATH = b"glusterfs.ancestry.path"
+_GFID_LESS = b"glusterfs.gfid-less"
 _GONE = (errno.ENOENT, errno.ESTALE)
 
 
@@ -38,28 +39,36 @@ class Decision(NamedTuple):
     conflict: bool = False  # copies have different files under the name, and nobody can say which is right
 
 
-def decide(answers: Sequence[Iatt | None], source: int, pick: Favourite) -> Decision:
-    """From what each copy has under the name (None: nothing); `source` -1 merges: nothing is removed.
+class NameHealed(NamedTuple):
+    """What healing one name came to."""
 
-    A conflict of gfids or types is left alone unless `pick` chooses; of directories it is never asked.
+    changed: bool = False
+    conflict: bool = False
+    postponed: bool = False  # it cannot go yet: its file is not at its new place yet
+
+
+def decide(answers: Sequence[Iatt | None], sources: frozenset[int], pick: Favourite) -> Decision:
+    """From what each copy has under the name (None: nothing); without `sources` nothing is removed.
+
+    What any source has, exists.  A conflict of gfids or types is left alone unless `pick` chooses; of directories it is
+    never asked.
     """
     has = {i: answer for i, answer in enumerate(answers) if answer is not None}
-    if source >= 0:
-        model = answers[source]
-        if model is None:
-            return Decision(-1, (), tuple(has))
-        wrong = tuple(i for i, answer in has.items() if not _same(answer, model))
-        return Decision(source, tuple(i for i in range(len(answers)) if i not in has or i in wrong), wrong)
-    if not has:
+    believed = {i: has[i] for i in sorted(sources) if i in has}
+    if sources and not believed:
+        return Decision(-1, (), tuple(has))
+    models = believed or has
+    if not models:
         return Decision(-1, (), ())
-    first = min(has)
-    if all(_same(answer, has[first]) for answer in has.values()):
-        return Decision(first, tuple(i for i in range(len(answers)) if i not in has), ())
-    chosen = None if any(answer.is_dir for answer in has.values()) else pick(has)
-    if chosen is None or len({answer.type for answer in has.values()}) > 1:
-        return Decision(-1, (), (), conflict=True)
-    wrong = tuple(i for i, answer in has.items() if not _same(answer, has[chosen]))
-    return Decision(chosen, tuple(i for i in range(len(answers)) if i not in has or i in wrong), wrong)
+    first = min(models)
+    if not all(_same(answer, models[first]) for answer in models.values()):
+        alike = len({answer.type for answer in models.values()}) == 1 and not models[first].is_dir
+        chosen = pick(models) if alike else None
+        if chosen is None:
+            return Decision(-1, (), (), conflict=True)
+        first = chosen
+    wrong = tuple(i for i, answer in has.items() if not _same(answer, has[first]))
+    return Decision(first, tuple(i for i in range(len(answers)) if i not in has or i in wrong), wrong)
 
 
 def _same(one: Iatt, other: Iatt) -> bool:
@@ -67,8 +76,9 @@ def _same(one: Iatt, other: Iatt) -> bool:
 
 
 async def look(core: Core, parent: Inode, name: bytes) -> list[Iatt | None]:
-    """What each copy has under `name`.  Raises FopError when one cannot say."""
-    replies = await core.wind(core.members.up, "lookup", core.internal, parent, name, core.keys.ask)
+    """What each copy has under `name`; the gfid is zero where there is none.  Raises FopError when one cannot say."""
+    request = {**core.keys.ask, _GFID_LESS: b""}
+    replies = await core.wind(core.members.up, "lookup", core.internal, parent, name, request)
     answers: list[Iatt | None] = []
     for index, reply in enumerate(replies):
         if isinstance(reply, FopError) and reply.errno in _GONE:
@@ -81,43 +91,79 @@ async def look(core: Core, parent: Inode, name: bytes) -> list[Iatt | None]:
     return answers
 
 
-async def heal_name(core: Core, parent: Inode, name: bytes, source: int, pick: Favourite) -> tuple[bool, bool]:
-    """Heal one name; whether anything was changed, and whether a conflict is left.  The name must be locked."""
+async def heal_name(
+    core: Core, parent: Inode, name: bytes, sources: frozenset[int], pick: Favourite, offered: bytes = b""
+) -> NameHealed:
+    """Heal one name, which must be locked.  `offered`: a gfid for what has none on any copy."""
     answers = await look(core, parent, name)
-    answers = await _give_gfid(core, parent, name, answers)
-    decision = decide(answers, source, pick)
+    given = await _give_gfid(core, parent, name, answers, offered)
+    decision = decide(answers, sources, pick)
+    postponed = False
     for child in decision.remove:
         answer = answers[child]
         assert answer is not None
-        await _remove(core, child, parent, name, answer, source)
-    if decision.create:
+        postponed |= not await _remove(core, child, parent, name, answer, sources)
+    if decision.create and not postponed:
         model = answers[decision.model]
         assert model is not None
         for child in decision.create:
             await _create(core, child, parent, name, decision.model, model)
-    return bool(decision.create or decision.remove), decision.conflict
+    changed = given or (bool(decision.create or decision.remove) and not postponed)
+    return NameHealed(changed, decision.conflict, postponed)
 
 
-async def _give_gfid(core: Core, parent: Inode, name: bytes, answers: list[Iatt | None]) -> list[Iatt | None]:
-    """A copy that has the name without a gfid (made behind our back, or a crash in the middle) is given the others'."""
-    gfids = {answer.gfid for answer in answers if answer is not None and any(answer.gfid)}
-    if len(gfids) != 1 or all(answer is not None and any(answer.gfid) for answer in answers):
-        return answers
-    request = {**core.keys.ask, b"gfid-req": gfids.pop()}
-    replies = await core.wind(core.members.up, "lookup", core.internal, parent, name, request)
-    return [reply if isinstance(reply, Iatt) else None for reply in replies]
+async def _give_gfid(core: Core, parent: Inode, name: bytes, answers: list[Iatt | None], offered: bytes) -> bool:
+    """A copy that has the name without a gfid (made behind our back, or a crash in the middle) is given the others'.
+
+    Not if the copies have different things there: then somebody must look.  Raises ENODATA while there is no gfid to give.
+    """
+    lacking = [i for i, answer in enumerate(answers) if answer is not None and not any(answer.gfid)]
+    if not lacking:
+        return False
+    present = [answer for answer in answers if answer is not None]
+    gfids = {answer.gfid for answer in present if any(answer.gfid)}
+    if len({answer.type for answer in present}) > 1 or len(gfids) > 1:
+        raise FopError(errno.EIO, f"{core.name}: {name!r} is not the same on all copies, and has no gfid on some")
+    gfid = gfids.pop() if gfids else offered
+    if not gfid:
+        raise FopError(errno.ENODATA, f"{core.name}: {name!r} has no gfid on any copy")
+    request = {**core.keys.ask, GFID_REQ: gfid}
+    for child in lacking:
+        answers[child] = await core.children[child].lookup(core.internal, parent, name, request)
+    return True
 
 
-async def _remove(core: Core, child: int, parent: Inode, name: bytes, gone: Iatt, source: int) -> None:
+async def _remove(core: Core, child: int, parent: Inode, name: bytes, gone: Iatt, sources: frozenset[int]) -> bool:
+    """Take the name from one copy; False when it must stay for now.
+
+    What good copies still have under another name is parked: its contents may be good on this copy alone.
+    """
     edge = core.children[child]
     inode = core.graph.itable.learn(gone.gfid, gone.type)
-    if gone.is_dir:
+    model = await _elsewhere(core, sources or frozenset(range(len(core.children))) - {child}, inode)
+    if core.opt.use_anonymous_inode and (gone.is_dir or model is not None):
         await park(core, child, parent, name, inode)
-        return
+        if not gone.is_dir and model is not None:
+            await edge.setattr(core.internal, inode, times_of(model), None)
+        return True
+    if gone.is_dir:
+        await remove_tree(core, child, parent, name, inode)
+        return True
+    if model is not None and gone.nlink < 2:
+        return False
     await edge.unlink(core.internal, parent, name, inode, None)
     if gone.nlink > 1:  # names come and go in healing without the file having changed
-        model = await _known(core, source, inode) if source >= 0 else None
         await edge.setattr(core.internal, inode, times_of(model or gone), None)
+    return True
+
+
+async def _elsewhere(core: Core, copies: frozenset[int], inode: Inode) -> Iatt | None:
+    """What one of the `copies` has by this gfid, if any has it."""
+    for child in sorted(copies):
+        found = await _known(core, child, inode)
+        if found is not None:
+            return found
+    return None
 
 
 async def _create(core: Core, child: int, parent: Inode, name: bytes, source: int, model: Iatt) -> None:
@@ -125,10 +171,14 @@ async def _create(core: Core, child: int, parent: Inode, name: bytes, source: in
     edge = core.children[child]
     inode = core.graph.itable.learn(model.gfid, model.type)
     frame = Frame(model.uid, model.gid, core.internal.pid)
-    if await _known(core, child, inode) is not None:
+    known = await _known(core, child, inode)
+    if known is not None and known.is_dir and not core.opt.use_anonymous_inode:
+        await remove_tree(core, child, *await _place_of(core, child, inode), inode)
+        known = None
+    if known is not None:
         if model.is_dir:
             await _move(core, child, inode, parent, name)
-        else:
+        elif not await unpark(core, child, parent, name, inode):
             await edge.link(frame, inode, parent, name, None)
         await edge.setattr(core.internal, inode, times_of(model), None)
         return
@@ -166,15 +216,22 @@ async def _known(core: Core, child: int, inode: Inode) -> Iatt | None:
     return found
 
 
-async def _move(core: Core, child: int, inode: Inode, parent: Inode, name: bytes) -> None:
-    """The copy has the directory under another name: it was renamed while the copy was away."""
+async def _place_of(core: Core, child: int, inode: Inode) -> tuple[Inode, bytes]:
+    """Where one copy has a directory."""
     edge = core.children[child]
     answer = await edge.getxattr(core.internal, inode, _PATH, None)
-    *above, old = bytes(answer[_PATH]).strip(b"/").split(b"/")
+    *above, name = bytes(answer[_PATH]).strip(b"/").split(b"/")
     at = core.graph.itable.root
     for component in above:
         found = await edge.lookup(core.internal, at, component, None)
         at = core.graph.itable.learn(found.gfid, found.type)
+    return at, name
+
+
+async def _move(core: Core, child: int, inode: Inode, parent: Inode, name: bytes) -> None:
+    """The copy has the directory under another name: it was renamed while the copy was away."""
+    edge = core.children[child]
+    at, old = await _place_of(core, child, inode)
     before = await edge.lookup(core.internal, at, b"", None)
     await edge.rename(core.internal, at, old, parent, name, inode, None, 0, None)
     await edge.setattr(core.internal, at, times_of(before), None)

@@ -1,9 +1,9 @@
-"""Where healing puts directories that must leave their place: they may be needed again elsewhere.
+"""Where healing puts what must leave its place and may be needed again elsewhere.
 
-A directory renamed while a copy was away must go from its old place before, perhaps, its new place is healed.  So it is not
-removed but parked, with all that is in it, in a hidden directory of the brick's root, under its gfid; healing the new
-place finds it there by its handle and moves it back.  What is still parked when nothing is pending any more is gone
-on the good copies too, and is purged.
+A directory renamed while a copy was away must go from its old place before, perhaps, its new place is healed; so must a file,
+whose contents may be good on this copy alone.  So they are not removed but parked, a directory with all that is in it, in a
+hidden directory of the brick's root, under their gfid; healing the new place finds them there and moves them back.
+What is parked when nothing is pending any more is gone on the good copies too, and is purged.
 
 The name and gfid of that directory are GlusterFS's (option use-anonymous-inode): `.glusterfs-anonymous-inode-<volume id>`, and the
 volume's id with the lowest bit of its first byte flipped.
@@ -17,16 +17,23 @@ import uuid
 
 import trio
 
+from fusemux.graph.cluster.replicate.changelog import DATA
 from fusemux.graph.cluster.replicate.core import Core
 from fusemux.graph.cluster.replicate.heal.inspection import times_of
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
-from fusemux.graph.framework.types import Iatt, gfid_text
+from fusemux.graph.framework.types import ROOT_GFID, Iatt, gfid_text
 
-__all__ = ["PREFIX", "is_parked", "park", "purge"]
+__all__ = ["PREFIX", "is_parked", "is_private", "park", "purge", "remove_tree", "unpark"]
 
 PREFIX = b".glusterfs-anonymous-inode-"
 _BATCH = 256
+_GONE = (errno.ENOENT, errno.ESTALE)
+
+
+def is_private(parent: Inode, name: bytes) -> bool:
+    """Whether the name is that of the hidden directory."""
+    return name.startswith(PREFIX) and parent.gfid == ROOT_GFID
 
 
 def _place(core: Core) -> tuple[bytes, bytes]:
@@ -43,7 +50,7 @@ async def _directory(core: Core, child: int, *, make: bool) -> Inode | None:
     try:
         await edge.lookup(core.internal, root, name, None)
     except FopError as error:
-        if error.errno not in (errno.ENOENT, errno.ESTALE):
+        if error.errno not in _GONE:
             raise
         if not make:
             return None
@@ -52,13 +59,37 @@ async def _directory(core: Core, child: int, *, make: bool) -> Inode | None:
 
 
 async def park(core: Core, child: int, parent: Inode, name: bytes, inode: Inode) -> None:
-    """Move the directory `name` of one copy out of the way."""
+    """Move `name` of one copy out of the way."""
     edge, root = core.children[child], core.graph.itable.root
     before = await edge.lookup(core.internal, root, b"", None)
     place = await _directory(core, child, make=True)
     assert place is not None
     await edge.setattr(core.internal, root, times_of(before), None)
-    await edge.rename(core.internal, parent, name, place, gfid_text(inode.gfid).encode(), inode, None, 0, None)
+    parked = gfid_text(inode.gfid).encode()
+    if not stat.S_ISDIR(inode.type) and await _has(core, child, place, parked):
+        await edge.unlink(core.internal, parent, name, inode, None)  # another of its names is parked
+    else:
+        await edge.rename(core.internal, parent, name, place, parked, inode, None, 0, None)
+
+
+async def unpark(core: Core, child: int, parent: Inode, name: bytes, inode: Inode) -> bool:
+    """Move what is parked to where it belongs; False when it is not parked."""
+    place = await _directory(core, child, make=False)
+    parked = gfid_text(inode.gfid).encode()
+    if place is None or not await _has(core, child, place, parked):
+        return False
+    await core.children[child].rename(core.internal, place, parked, parent, name, inode, None, 0, None)
+    return True
+
+
+async def _has(core: Core, child: int, parent: Inode, name: bytes) -> bool:
+    try:
+        await core.children[child].lookup(core.internal, parent, name, None)
+    except FopError as error:
+        if error.errno not in _GONE:
+            raise
+        return False
+    return True
 
 
 async def is_parked(core: Core, child: int, inode: Inode) -> bool:
@@ -72,27 +103,57 @@ async def is_parked(core: Core, child: int, inode: Inode) -> bool:
 
 
 async def purge(core: Core) -> None:
-    """Nothing is pending on any copy: remove what is parked, and the hidden directory."""
+    """Nothing is pending on any copy: remove what is parked and nowhere else any more, and the hidden directory."""
     name, _ = _place(core)
     root = core.graph.itable.root
     for edge in core.children:
         place = await _directory(core, edge.index, make=False)
-        if place is None:
+        if place is None or not await _emptied(core, edge.index, place):
             continue
-        await _empty(core, edge.index, place)
         before = await edge.lookup(core.internal, root, b"", None)
         await edge.rmdir(core.internal, root, name, place, None)
         await edge.setattr(core.internal, root, times_of(before), None)
 
 
-async def _empty(core: Core, child: int, place: Inode) -> None:
-    """Remove all that is in a directory of one copy, from the bottom up."""
+async def _emptied(core: Core, child: int, place: Inode) -> bool:
+    """Remove what is parked on one copy; False when another copy has a name for some of it."""
+    kept: set[bytes] = set()
+    while left := [entry for entry in await _listing(core, child, place, len(kept)) if entry[0] not in kept]:
+        for name, iatt in left:
+            inode = core.graph.itable.learn(iatt.gfid, iatt.type)
+            if await _wanted(core, child, inode, iatt):
+                kept.add(name)
+            elif iatt.is_dir:
+                await remove_tree(core, child, place, name, inode)
+            else:
+                await _unlink(core, child, place, name, inode, iatt)
+    return not kept
+
+
+async def _wanted(core: Core, child: int, inode: Inode, iatt: Iatt) -> bool:
+    """Whether what is parked on one copy has its place on another, and not yet here."""
+    if not iatt.is_dir and iatt.nlink > 1:
+        return False
+    others = core.members.up & ~(1 << child)
+    replies = await core.wind(others, "lookup", core.internal, inode, b"", None)
+    for edge in core.edges(others):
+        if isinstance(replies[edge.index], Iatt) and not await is_parked(core, edge.index, inode):
+            return True
+    return False
+
+
+async def remove_tree(core: Core, child: int, parent: Inode, name: bytes, directory: Inode) -> None:
+    """Remove a directory of one copy with all that is in it, from the bottom up.
+
+    Raises EBUSY at a file whose contents are good on this copy alone.
+    """
     edge = core.children[child]
-    above: list[tuple[Inode, bytes, Inode]] = []  # the way down: parent, name, directory
-    at = place
-    while True:
+    above: list[tuple[Inode, bytes, Inode]] = [(parent, name, directory)]  # the way down: parent, name, directory
+    while above:
+        at = above[-1][2]
         deeper = None
-        for name, iatt in await _listing(core, child, at):
+        entries = await _listing(core, child, at)
+        for name, iatt in entries:
             inode = core.graph.itable.learn(iatt.gfid, iatt.type)
             if iatt.is_dir:
                 deeper = (at, name, inode)
@@ -100,32 +161,29 @@ async def _empty(core: Core, child: int, place: Inode) -> None:
             await _unlink(core, child, at, name, inode, iatt)
         if deeper is not None:
             above.append(deeper)
-            at = deeper[2]
-        elif not above:
-            return
-        else:
-            parent, name, inode = above.pop()
-            await edge.rmdir(core.internal, parent, name, inode, None)
-            at = parent
+        elif not entries:
+            await edge.rmdir(core.internal, *above.pop(), None)
         await trio.lowlevel.checkpoint()
 
 
 async def _unlink(core: Core, child: int, parent: Inode, name: bytes, inode: Inode, iatt: Iatt) -> None:
     edge = core.children[child]
+    replies = await core.wind(core.members.everyone & ~(1 << child), "lookup", core.internal, inode, b"", None)
+    model = next((reply for reply in replies if isinstance(reply, Iatt)), None)
+    if iatt.nlink < 2 and model is not None and core.keys.accused_by(iatt.xdata, DATA):
+        raise FopError(errno.EBUSY, f"{core.name}: {edge.name} alone has the contents of {gfid_text(inode.gfid)}")
     await edge.unlink(core.internal, parent, name, inode, None)
     if iatt.nlink > 1:  # it lives on under another name, and has not changed
-        replies = await core.wind(core.members.everyone & ~(1 << child), "lookup", core.internal, inode, b"", None)
-        model = next((reply for reply in replies if isinstance(reply, Iatt)), iatt)
-        await edge.setattr(core.internal, inode, times_of(model), None)
+        await edge.setattr(core.internal, inode, times_of(model or iatt), None)
 
 
-async def _listing(core: Core, child: int, place: Inode) -> list[tuple[bytes, Iatt]]:
-    """Some of the entries of a directory of one copy; none when it is empty."""
+async def _listing(core: Core, child: int, place: Inode, more: int = 0) -> list[tuple[bytes, Iatt]]:
+    """Some of the entries of a directory of one copy, at least one that is not among `more` others; none when it is empty."""
     edge = core.children[child]
     fd = core.graph.itable.fd(place, 0)
     try:
         await edge.opendir(core.internal, place, fd, None)
-        entries = await edge.readdir(core.internal, fd, _BATCH, 0, True, None)
+        entries = await edge.readdir(core.internal, fd, _BATCH + more, 0, True, core.keys.ask)
         return [(entry.name, entry.iatt) for entry in entries if entry.iatt is not None]
     finally:
         with trio.CancelScope(shield=True):

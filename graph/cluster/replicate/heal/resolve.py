@@ -53,14 +53,14 @@ async def resolve_name(healer: Healer, parent: Inode, name: bytes, pick: Favouri
     grant = await core.locks.acquire(parent.gfid, locks.name(name))
     try:
         answers = await look(core, parent, name)
-        if not decide(answers, -1, FAVOURITES["none"]).conflict:
+        if not decide(answers, frozenset(), FAVOURITES["none"]).conflict:
             raise FusemuxError(f"{what} is not in split-brain")
         if any(answer is not None and answer.is_dir for answer in answers):
             raise FusemuxError(f"{what}: a directory is among the copies; remove one of them by hand")
-        decision = decide(answers, -1, pick)
+        decision = decide(answers, frozenset(), pick)
         if decision.conflict:
             raise FusemuxError(f"{what}: the copies do not differ in that; choose another way")
-        await heal_name(core, parent, name, -1, pick)
+        await heal_name(core, parent, name, frozenset(), pick)
         winner = answers[decision.model]
         assert winner is not None
     except FopError as error:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from errno import EIO, ENAMETOOLONG, ENOENT, ENOTCONN, ESTALE
+from errno import EIO, ENAMETOOLONG, ENODATA, ENOENT, ENOTCONN, ESTALE
 
 import pytest
 
-from fusemux.graph.cluster.replicate.naming import Finding, find
+from fusemux.graph.cluster.replicate.naming import Finding, find, mends
 from fusemux.graph.cluster.replicate.quorum import rule
 from fusemux.graph.framework.types import Iatt
 
@@ -62,3 +62,26 @@ def test_two_copies(replies: list[Iatt | int | None], trusted: int, finding: Fin
 )
 def test_three_copies_with_quorum(replies: list[Iatt | int | None], trusted: int, finding: Finding) -> None:
     assert find(replies, trusted, AUTO3) == finding
+
+
+@pytest.mark.parametrize(
+    ("replies", "trusted", "ruled", "mended"),
+    [
+        ([ONE, ENOENT, ONE], 0b111, True, True),  # gone without any record
+        ([ONE, ENOENT, ONE], 0b101, True, False),  # a minority missed it: its directory will be healed
+        ([ONE, ENOENT, ONE], 0b101, False, True),
+        ([ENOENT, ONE, ENOENT], 0b101, True, True),  # deleted while it was away
+        ([ENOENT, ONE, ENOENT], 0b111, True, False),  # what a failed create left
+        ([ONE, TWO, ONE], 0b101, True, True),  # made again while it was away
+        ([ONE, TWO, ONE], 0b111, True, True),  # perhaps a policy chooses
+        ([ONE, ENODATA, ONE], 0b111, True, True),  # lost its gfid
+        ([ENODATA, ENODATA, ENODATA], 0b111, True, True),
+        ([ONE, ONE, ONE], 0b111, True, False),
+        ([ENOENT, ENOENT, ENOENT], 0b011, True, False),
+    ],
+)
+def test_looking_at_a_name_heals_it_unless_that_were_a_guess(
+    replies: list[Iatt | int | None], trusted: int, ruled: bool, mended: bool
+) -> None:
+    finding = find(replies, trusted, AUTO3 if ruled else rule(3, "none", None))
+    assert mends(finding, replies, everyone=0b111, trusted=trusted, ruled=ruled) is mended

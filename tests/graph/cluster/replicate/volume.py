@@ -170,8 +170,17 @@ class Volume:
     async def chmod(self, path: str, mode: int) -> None:
         await self.top.setattr(self.tick(), await self.inode(path), SetAttr(mode=mode))
 
+    async def chown(self, path: str, uid: int, gid: int) -> None:
+        await self.top.setattr(self.tick(), await self.inode(path), SetAttr(uid=uid, gid=gid))
+
     async def setxattr(self, path: str, name: bytes, value: bytes) -> None:
         await self.top.setxattr(self.tick(), await self.inode(path), {name: value}, 0)
+
+    async def getxattr(self, path: str, name: bytes) -> bytes:
+        return bytes((await self.top.getxattr(self.reader, await self.inode(path), name))[name])
+
+    async def removexattr(self, path: str, name: bytes) -> None:
+        await self.top.removexattr(self.tick(), await self.inode(path), name)
 
     # -- names -----------------------------------------------------------------------------------------------
 
@@ -183,9 +192,9 @@ class Volume:
         parent, name = await self.parent(path)
         await self.top.symlink(self.tick(), parent, name, text, self.process.new_gfid())
 
-    async def mknod(self, path: str, mode: int) -> None:
+    async def mknod(self, path: str, mode: int, rdev: int = 0) -> None:
         parent, name = await self.parent(path)
-        await self.top.mknod(self.tick(), parent, name, mode, 0, self.process.new_gfid())
+        await self.top.mknod(self.tick(), parent, name, mode, rdev, self.process.new_gfid())
 
     async def link(self, old: str, new: str) -> None:
         inode = await self.inode(old)
@@ -229,6 +238,25 @@ class Volume:
     def content(self, brick: int, path: str) -> bytes:
         with open(self.at(brick, path), "rb") as file:
             return file.read()
+
+    def gfid(self, brick: int, path: str) -> bytes:
+        return os.getxattr(self.at(brick, path), "trusted.gfid", follow_symlinks=False)
+
+    def has(self, brick: int, path: str) -> bool:
+        return os.path.lexists(self.at(brick, path))
+
+    def handle(self, brick: int, gfid: bytes) -> str:
+        """The path of a gfid's handle."""
+        text = str(uuid.UUID(bytes=gfid))
+        return f"{self.bricks[brick].path}/.glusterfs/{text[:2]}/{text[2:4]}/{text}"
+
+    def set_mark(self, brick: int, path: str, who: str, counters: Counters | None) -> None:
+        """Write one xattr of a changelog by hand: `who` is dirty or a child (client-0 ...); None removes it."""
+        name = f"trusted.afr.{who if who == 'dirty' else f'v-{who}'}"
+        if counters is not None:
+            os.setxattr(self.at(brick, path), name, struct.pack(">3i", *counters), follow_symlinks=False)
+        elif name in os.listxattr(self.at(brick, path), follow_symlinks=False):
+            os.removexattr(self.at(brick, path), name, follow_symlinks=False)
 
     def marks(self, brick: int, path: str) -> dict[str, Counters]:
         """The changelog of a file on one brick: `{"dirty": ..., "client-0": ...}`, those that are stored."""

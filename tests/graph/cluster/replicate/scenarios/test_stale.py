@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from errno import EIO
 
 import pytest
 import trio
@@ -65,20 +64,5 @@ def test_stale_file_lookup(remount: bool) -> None:
             assert os.path.exists(volume.at(0, "f"))
             with refused(errno.ENOENT):
                 await volume.lookup("f")
-
-    trio.run(main)
-
-
-def test_gfid_mismatch() -> None:
-    """A name that is another file on each copy, with nothing to tell which is right, is an error for all who look."""
-
-    async def main() -> None:
-        async with served(2, quorum_type="auto") as volume:
-            for brick in (0, 1):  # made behind replicate's back, on one copy after the other
-                table, child = volume.graph.itable, volume.replicate.children[brick]
-                await child.mknod(volume.tick(), table.root, b"f", 0o100644, 0, volume.process.new_gfid())
-            with refused(EIO):
-                await volume.lookup("f")
-            assert await volume.names_in("/") == ["f"]
 
     trio.run(main)
