@@ -5,11 +5,14 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+from fusemux.cli.options import GRANULAR, change
 from fusemux.cli.output import Output, table
 from fusemux.cli.parser import UsageError
 from fusemux.cli.volume import serving
 from fusemux.graph.framework.errors import FusemuxError
 from fusemux.serve.control import ask
+from fusemux.volume.settings import set_options
+from fusemux.volume.store import VolumeStore
 
 __all__ = ["heal", "order"]
 
@@ -26,7 +29,7 @@ def order(volume: str, op: str, **arguments: Any) -> Any:
 
 
 def heal(arguments: Namespace, output: Output) -> int:
-    """heal NAME [full | info [summary|split-brain] | split-brain HOW ... | --explain PATH]"""
+    """heal NAME [full | info [summary|split-brain] | split-brain HOW ... | granular-entry-heal enable|disable | --explain PATH]"""
     name, words = arguments.name, arguments.words
     if arguments.explain:
         return _explain(name, arguments.explain, output)
@@ -45,9 +48,12 @@ def heal(arguments: Namespace, output: Output) -> int:
             return _split_brain(name, output, how="source-brick", brick=brick)
         case ["split-brain", "source-brick", brick, path]:
             return _split_brain(name, output, how="source-brick", brick=brick, path=path)
+        case ["granular-entry-heal", ("enable" | "disable") as wanted]:
+            return _granular(name, output, on=wanted == "enable")
     raise UsageError(
         f"volume heal: cannot read {' '.join(words)!r}; known are: full, info, info summary, info split-brain, "
-        f"split-brain bigger-file PATH, split-brain latest-mtime PATH, split-brain source-brick BRICK [PATH]"
+        f"split-brain bigger-file PATH, split-brain latest-mtime PATH, split-brain source-brick BRICK [PATH], "
+        f"granular-entry-heal enable, granular-entry-heal disable"
     )
 
 
@@ -99,6 +105,31 @@ def _split_brain(name: str, output: Output, **arguments: Any) -> int:
     settled = order(name, "heal-split-brain", **arguments)
     output.result(settled, "\n".join(f"Healed {what}." for what in settled) or "Nothing is in split-brain.")
     return 0
+
+
+def _granular(name: str, output: Output, *, on: bool) -> int:
+    """Record from now on, or not any more, which names a copy misses."""
+    if VolumeStore().load(name).replica < 2:
+        raise FusemuxError(f"volume {name!r} has no copies to heal: it is not replicated")
+    if on:
+        _require_healed(name)
+    changes = {GRANULAR: "on" if on else "off"}
+    change(name, lambda volume: set_options(volume, changes), changes, "heal granular-entry-heal", output)
+    return 0
+
+
+def _require_healed(name: str) -> None:
+    """What a copy has missed already is in no index, and a heal by the index would take it for healed.  Raises FusemuxError."""
+    for row in order(name, "heal-info"):
+        if row["entries"] is None:
+            raise FusemuxError(
+                f"brick {row['brick']} is down, and what it misses is in no index yet; start it, heal, try again"
+            )
+        if row["entries"]:
+            raise FusemuxError(
+                f"brick {row['brick']} lists {len(row['entries'])} entries that are to be healed; wait for "
+                f"`fusemux volume heal {name}` to end, then try again"
+            )
 
 
 def _explain(name: str, path: str, output: Output) -> int:

@@ -16,7 +16,9 @@ from fusemux.volume.definition import Volume
 from fusemux.volume.settings import Setting
 from fusemux.volume.store import VolumeStore
 
-__all__ = ["get", "help_", "reset", "set_"]
+__all__ = ["change", "get", "help_", "reset", "set_"]
+
+GRANULAR = "cluster.granular-entry-heal"
 
 
 def set_(arguments: Namespace, output: Output) -> None:
@@ -27,15 +29,20 @@ def set_(arguments: Namespace, output: Output) -> None:
     if not words or len(words) % 2:
         raise UsageError("fusemux volume set: expected VOLUME OPTION VALUE [OPTION VALUE ...]")
     changes = dict(zip(words[::2], words[1::2], strict=True))
-    _change(arguments.name, lambda volume: settings.set_options(volume, changes), changes, "set", output)
+    if GRANULAR in changes:
+        raise FusemuxError(
+            f"option {GRANULAR}: what copies have missed so far must be healed before the index can be relied on, which is looked "
+            f"after by `fusemux volume heal {arguments.name} granular-entry-heal enable` (or disable)"
+        )
+    change(arguments.name, lambda volume: settings.set_options(volume, changes), changes, "set", output)
 
 
 def reset(arguments: Namespace, output: Output) -> None:
     key = None if arguments.key in (None, "all", "force") else arguments.key
-    _change(arguments.name, lambda volume: settings.reset(volume, key), {key: None} if key else {}, "reset", output)
+    change(arguments.name, lambda volume: settings.reset(volume, key), {key: None} if key else {}, "reset", output)
 
 
-def _change(
+def change(
     name: str, edit: Callable[[Volume], Volume], changes: Mapping[str, str | None], word: str, output: Output
 ) -> None:
     """Store the change and hand it to the server, if there is one; when that refuses, the old definition comes back."""

@@ -89,6 +89,7 @@ words, in GlusterFS's order:
   split-brain bigger-file PATH         settle a split-brain
   split-brain latest-mtime PATH
   split-brain source-brick BRICK [PATH]
+  granular-entry-heal enable|disable   note which names of a directory a copy misses
 """
 
 

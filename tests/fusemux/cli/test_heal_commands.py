@@ -199,3 +199,35 @@ def test_what_makes_no_sense_is_refused_with_the_way_out(fusemux_volume: Volume,
 def test_a_volume_without_copies_has_nothing_to_heal(fusemux_volume: Volume, fusemux: Command) -> None:
     done = fusemux("volume", "heal", "test", "info")
     assert (done.status, "it is not replicated" in done.err) == (1, True)
+
+
+@by_command
+def test_granular_esh_cli(fusemux_volume: Volume, fusemux: Command) -> None:
+    """granular-esh/cli.t: turned on by the heal command alone, and only when no copy misses anything."""
+    key, heal = "cluster.granular-entry-heal", ("volume", "heal", "test", "granular-entry-heal")
+    refused = fusemux("volume", "set", "test", key, "on")
+    assert (refused.status, "`fusemux volume heal test granular-entry-heal enable`" in refused.err) == (1, True)
+    assert fusemux(*heal, "disable").out == "volume heal granular-entry-heal: success (in effect)\n"
+    assert fusemux(*heal, "enable").out == "volume heal granular-entry-heal: success (in effect)\n"
+    assert fusemux("volume", "get", "test", key).out.split()[-1] == "on"
+    with fusemux_volume.brick(0).down():
+        (fusemux_volume.path / "listed").write_bytes(b"data")
+        assert fusemux(*heal, "disable").status == 0
+        (fusemux_volume.path / "not-listed").write_bytes(b"data")
+        refused = fusemux(*heal, "enable")
+        assert (refused.status, f"brick {fusemux_volume.brick(0).path} is down" in refused.err) == (1, True)
+    refused = fusemux(*heal, "enable")
+    assert (refused.status, "entries that are to be healed" in refused.err) == (1, True)
+    assert fusemux("volume", "heal", "test").status == 0
+    assert fusemux_volume.bricks_identical()
+    assert fusemux(*heal, "enable").status == 0
+    assert fusemux("volume", "reset", "test", key).status == 0
+    assert fusemux("volume", "get", "test", key).out.split()[-2:] == ["off", "(DEFAULT)"]
+    assert fusemux(*heal, "on").status == 2
+
+
+@pytest.mark.fusemux("2")
+def test_granular_esh_cli_refuses_a_volume_without_copies(fusemux_volume: Volume, fusemux: Command) -> None:
+    for word in ("enable", "disable"):
+        done = fusemux("volume", "heal", "test", "granular-entry-heal", word)
+        assert (done.status, "it is not replicated" in done.err) == (1, True)
