@@ -1,11 +1,11 @@
 """features/locks: the locks of a brick that several clients, or several heals, share.
 
 inodelk and entrylk are internal (replicate, disperse, distribute and healing agree through them), each in a named
-domain; lk are the users' fcntl(2) record locks.  What is granted and who waits is decided by `locktable.py`; this
+domain; lk are the users' fcntl(2) record locks, and those of flock(2).  What is granted and who waits is decided by `locktable.py`; this
 translator only keeps the tables by gfid, parks who must wait, and drops what an owner leaves behind.
 
 `domain`s are strings and independent of each other.  A lock that has to wait suspends its caller, F_SETLKW and blocking
-commands only; cancelling the caller withdraws it.  Source: GlusterFS features/locks.
+commands only; cancelling the caller withdraws it.  Circles of waiting users are not looked for (no EDEADLK).  Source: GlusterFS features/locks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,25 @@ from fusemux.graph.framework.types import Flock, Frame, Xdata
 __all__ = ["ENTRY_LOCK", "ENTRY_LOCK_NB", "ENTRY_UNLOCK", "Locks"]
 
 ENTRY_LOCK, ENTRY_UNLOCK, ENTRY_LOCK_NB = 0, 1, 2
+_RECORDS_MAX = 65536  # of one file
 _Key = tuple[str, str, bytes]  # what is locked (ranges and names know nothing of each other), domain, gfid
+_File = tuple[bytes, bool]  # gfid, and whether the locks are those of flock(2)
+
+
+class _Waiter:
+    """Somebody who waits for a record lock."""
+
+    __slots__ = ("flock", "granted", "owner", "settled")
+
+    def __init__(self, owner: object, flock: Flock) -> None:
+        self.owner = owner
+        self.flock = flock
+        self.granted = False
+        self.settled = trio.Event()
+
+    def settle(self, *, granted: bool) -> None:
+        self.granted = granted
+        self.settled.set()
 
 
 class Locks(Translator):
@@ -35,8 +53,8 @@ class Locks(Translator):
         super().__init__(*args)  # type: ignore[arg-type]
         self._queues: dict[_Key, Queue] = {}
         self._parked: dict[tuple[_Key, Lock], deque[trio.Event]] = {}
-        self._records: dict[bytes, RecordLocks] = {}
-        self._record_waiters: dict[bytes, list[trio.Event]] = {}
+        self._records: dict[_File, RecordLocks] = {}
+        self._waiting: dict[_File, list[_Waiter]] = {}  # for records, in the order they came
 
     # -- internal locks --------------------------------------------------------------------------------------
 
@@ -108,34 +126,61 @@ class Locks(Translator):
     # -- record locks ----------------------------------------------------------------------------------------
 
     async def lk(self, frame: Frame, fd: Fd, cmd: int, flock: Flock, xdata: Xdata = None) -> Flock:
-        """fcntl(2): F_GETLK answers the lock in the way (or F_UNLCK), F_SETLK EAGAIN, F_SETLKW waits."""
-        gfid, owner = fd.inode.gfid, (frame.lk_owner, flock.owner)
-        records = self._records.setdefault(gfid, RecordLocks())
+        """fcntl(2): F_GETLK answers the lock in the way (or F_UNLCK), F_SETLK EAGAIN, F_SETLKW waits.  ENOLCK: too many."""
+        file, owner = (fd.inode.gfid, flock.is_flock), (frame.lk_owner, flock.owner)
         if cmd == fcntl.F_GETLK:
-            return self._in_the_way(records, owner, flock)
-        while not records.set(owner, flock):
-            if cmd != fcntl.F_SETLKW:
-                raise FopError(errno.EAGAIN, "record lock held by another owner")
-            event = trio.Event()
-            self._record_waiters.setdefault(gfid, []).append(event)
-            await event.wait()
-            records = self._records.setdefault(gfid, records)
-        self._records_changed(gfid)
+            return self._in_the_way(self._records.get(file), owner, flock)
+        records = self._records.setdefault(file, RecordLocks())
+        if flock.type != fcntl.F_UNLCK and len(records.held) >= _RECORDS_MAX:
+            raise FopError(errno.ENOLCK, f"{_RECORDS_MAX} locks are held on one file")
+        if records.set(owner, flock):
+            self._records_changed(file)
+        elif cmd == fcntl.F_SETLKW:
+            await self._wait_granted(file, _Waiter(owner, flock))
+        else:
+            raise FopError(errno.EAGAIN, "record lock held by another owner")
         return flock
 
     @staticmethod
-    def _in_the_way(records: RecordLocks, owner: object, flock: Flock) -> Flock:
-        lock = records.blocker(owner, flock)
+    def _in_the_way(records: RecordLocks | None, owner: object, flock: Flock) -> Flock:
+        lock = records.blocker(owner, flock) if records is not None else None
         if lock is None:
             return flock._replace(type=fcntl.F_UNLCK)
         length = 0 if lock.end >= 1 << 63 else lock.end - lock.start
-        return Flock(fcntl.F_WRLCK if lock.write else fcntl.F_RDLCK, lock.start, length)
+        return Flock(fcntl.F_WRLCK if lock.write else fcntl.F_RDLCK, lock.start, length, lock.pid)
 
-    def _records_changed(self, gfid: bytes) -> None:
-        for event in self._record_waiters.pop(gfid, ()):
-            event.set()
-        if not self._records.get(gfid):
-            self._records.pop(gfid, None)
+    async def _wait_granted(self, file: _File, waiter: _Waiter) -> None:
+        self._waiting.setdefault(file, []).append(waiter)
+        try:
+            await waiter.settled.wait()
+        finally:
+            if not waiter.settled.is_set():  # cancelled: it was never asked for
+                self._waiting[file].remove(waiter)
+                self._forget_unused(file)
+        if not waiter.granted:
+            raise FopError(errno.ENOTCONN, "the lock's owner or the brick is gone")
+
+    def _records_changed(self, file: _File) -> None:
+        """Grant what waited, the oldest first; a lock that is granted may replace one that was in another's way."""
+        records, waiting = self._records[file], self._waiting.get(file, [])
+        while granted := next((w for w in waiting if records.set(w.owner, w.flock)), None):
+            waiting.remove(granted)
+            granted.settle(granted=True)
+        self._forget_unused(file)
+
+    def _forget_unused(self, file: _File) -> None:
+        if not self._waiting.get(file):
+            self._waiting.pop(file, None)
+            if not self._records.get(file):
+                self._records.pop(file, None)
+
+    async def fini(self) -> None:
+        """The brick goes: so do all locks on it, and nobody is granted one any more."""
+        for waiting in self._waiting.values():
+            for waiter in waiting:
+                waiter.settle(granted=False)
+        self._waiting.clear()
+        self._records.clear()
 
     def drop_owner(self, owner: object) -> None:
         """The client with this lk_owner is gone: everything it held or waited for goes with it."""
@@ -145,14 +190,20 @@ class Locks(Translator):
                     self._granted(key, queue.drop_owner(held))
             if not queue:
                 del self._queues[key]
-        for gfid, records in list(self._records.items()):
+        for file, records in list(self._records.items()):
+            waiting = self._waiting.get(file, [])
+            for waiter in [w for w in waiting if isinstance(w.owner, tuple) and w.owner[0] == owner]:
+                waiting.remove(waiter)
+                waiter.settle(granted=False)
             for held in {lock.owner for lock in records.held}:
-                if isinstance(held, tuple) and held[0] == owner and records.drop_owner(held):
-                    self._records_changed(gfid)
+                if isinstance(held, tuple) and held[0] == owner:
+                    records.drop_owner(held)
+            self._records_changed(file)
 
     def statedump(self) -> dict[str, object]:
         return {
             "internal-granted": sum(len(queue.granted) for queue in self._queues.values()),
             "internal-waiting": sum(len(queue.waiting) for queue in self._queues.values()),
             "record-locks": sum(len(records.held) for records in self._records.values()),
+            "record-waiting": sum(len(waiting) for waiting in self._waiting.values()),
         }

@@ -8,7 +8,7 @@ Two kinds, as GlusterFS's features/locks keeps them (design facts, bricks sectio
   then wait for themselves.  An `EntryLock` on b'' is on all names.  Read locks on entries act as write
   locks, as they do in GlusterFS for practical purposes.
 * `RecordLocks` (lk): fcntl(2) record locks.  An owner's ranges merge and split; a new lock replaces what the
-  owner held there.
+  owner held there.  Locks of flock(2) are in a table of their own.
 
 A range is [start, end); a length of 0 reaches to the end of any file.
 """
@@ -36,6 +36,7 @@ class RangeLock(NamedTuple):
     write: bool
     start: int
     end: int
+    pid: int = 0  # whom F_GETLK names
 
     def conflicts(self, other: RangeLock) -> bool:
         return (
@@ -139,7 +140,7 @@ class RecordLocks:
         for lock in self.held:
             kept += _without(lock, start, end) if lock.owner == owner else [lock]
         if flock.type != fcntl.F_UNLCK:
-            kept.append(RangeLock(owner, flock.type == fcntl.F_WRLCK, start, end))
+            kept.append(RangeLock(owner, flock.type == fcntl.F_WRLCK, start, end, flock.pid))
         self.held = _merged(kept, owner)
         return True
 

@@ -101,13 +101,17 @@ class StatVfs(NamedTuple):
 
 
 class Flock(NamedTuple):
-    """A POSIX record lock: `length` 0 reaches to the end of file; `type` is F_RDLCK, F_WRLCK or F_UNLCK."""
+    """A POSIX record lock: `length` 0 reaches to the end of file; `type` is F_RDLCK, F_WRLCK or F_UNLCK.
+
+    `is_flock`: one of flock(2), which knows nothing of record locks, nor they of it.
+    """
 
     type: int
     start: int
     length: int
     pid: int = 0
     owner: int = 0
+    is_flock: bool = False
 
 
 class Frame:

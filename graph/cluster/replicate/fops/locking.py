@@ -6,7 +6,6 @@ import errno
 import fcntl
 from typing import Any
 
-from fusemux.graph.cluster.replicate.core import first
 from fusemux.graph.cluster.replicate.transaction import Transactions
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
@@ -22,13 +21,30 @@ class Locking(Transactions):
         opened = await self.reopen(frame, fd, self.members.up)
         self.require_quorum(opened)
         if cmd == fcntl.F_GETLK:
-            return await self.children[first(opened)].lk(frame, fd, cmd, flock, xdata)
+            return await self._in_the_way(opened, frame, fd, flock, xdata)
         undo = (frame, fd, fcntl.F_SETLK, flock._replace(type=fcntl.F_UNLCK), None)
         if flock.type == fcntl.F_UNLCK:
             await self._unlock(opened, "lk", undo)
         else:
             await self._lock(opened, "lk", (frame, fd, cmd, flock, xdata), undo)
         return flock
+
+    async def _in_the_way(self, which: int, frame: Frame, fd: Fd, flock: Flock, xdata: Xdata) -> Flock:
+        """The first lock that any copy knows of: one that was away knows less than the others."""
+        errors: list[FopError] = []
+        free: Flock | None = None
+        for edge in self.edges(which):
+            try:
+                found: Flock = await edge.lk(frame, fd, fcntl.F_GETLK, flock, xdata)
+            except FopError as error:
+                errors.append(error)
+                continue
+            if found.type != fcntl.F_UNLCK:
+                return found
+            free = found
+        if free is None:
+            raise self.failure(errors)
+        return free
 
     async def inodelk(
         self, frame: Frame, domain: str, target: Inode | Fd, cmd: int, flock: Flock, xdata: Xdata = None
