@@ -69,6 +69,18 @@ class Place:
         self.run(sys.executable, "-m", "fusemux.mount", spec, where, "-o", words)
         return where
 
+    def mount_at_places(self, spec: str, *options: str, places: int = 2) -> list[Path]:
+        """One volume at several places, served by one process in the background."""
+        found = []
+        for _ in range(places):
+            self._count += 1
+            found.append(self.root / f"mnt{self._count}")
+            found[-1].mkdir()
+        words = ",".join([f"log-file={self.root / f'{found[0].name}.log'}", "log-level=warning", *options])
+        mounts = [f"{spec}:{where}" for where in found]
+        self.run(sys.executable, "-m", "fusemux", "serve", "--daemon", "-o", words, *mounts)
+        return found
+
     def log(self, where: Path) -> str:
         """What the server of a mount had to warn of."""
         path = self.root / f"{where.name}.log"

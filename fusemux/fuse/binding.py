@@ -39,6 +39,8 @@ class MountOptions:
     negative_timeout: float = FOREVER
     writeback_cache: bool = False
     passthrough: bool = True  # the kernel reads and writes the bricks' files itself, where that is possible at all
+    shared: bool = False  # the volume is mounted at other places of this process, too
+    locks: bool = False  # users' locks come to us, and the bricks keep them
     posix_acl: bool = True  # the kernel evaluates ACLs; without it they are only stored
     max_read: int = 1 << 20
     max_write: int = 1 << 20

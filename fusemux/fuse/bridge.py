@@ -38,10 +38,14 @@ log = logging.getLogger("fusemux.fuse")
 
 @dataclass(frozen=True)
 class BridgeOptions:
-    """`lru_limit`: beyond so many nodes the kernel is asked to drop some.  `writeback_cache`: it gathers writes."""
+    """`lru_limit`: beyond so many nodes the kernel is asked to drop some.  `writeback_cache`: it gathers writes.
+
+    `locks`: users' locks come here instead of staying with the kernel (`sharing.py`).
+    """
 
     lru_limit: int = 65536
     writeback_cache: bool = True
+    locks: bool = False
 
 
 class BridgeStatistics(NamedTuple):

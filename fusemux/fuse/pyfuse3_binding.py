@@ -296,6 +296,12 @@ def _agreed(mounts: Sequence[MountPoint]) -> MountOptions:
         raise FusemuxError(f"pyfuse3 serves from 1 to {VOLUMES_MAX} volumes a process, not {len(mounts)}")
     options = mounts[0].options
     for point in mounts:
+        if point.options.shared:
+            raise FusemuxError(
+                f"{point.path}: pyfuse3 mounts a volume at one place only; use binding=kernel, or mount --bind"
+            )
+        if point.options.locks:
+            raise FusemuxError(f"{point.path}: pyfuse3 cannot carry locks; use binding=kernel, or locks=kernel")
         for name in _SESSION_WIDE:
             if getattr(point.options, name) != getattr(options, name):
                 raise FusemuxError(

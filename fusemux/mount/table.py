@@ -98,14 +98,19 @@ ROWS: tuple[MountOption, ...] = (
     _fuse("allow_other", "bool", None, "Let other users in.  Unset: on for root, off for others."),
     _fuse("attribute-timeout", "seconds", None, "How long the kernel may keep attributes; unset: without end, as this process "
           "is the only writer.", aliases=("attr_timeout",), low=0),
-    _fuse("entry-timeout", "seconds", None, "How long the kernel may keep names; unset: without end.",
+    _fuse("entry-timeout", "seconds", None, "How long the kernel may keep names; unset: without end, "
+          "or not at all where this process mounts the volume at several places.",
           aliases=("entry_timeout",), low=0),
-    _fuse("negative-timeout", "seconds", None, "How long the kernel may keep that a name is not there; unset: without end.",
+    _fuse("negative-timeout", "seconds", None, "How long the kernel may keep that a name is not there; unset: "
+          "as for names that are.",
           aliases=("negative_timeout",), low=0),
     _fuse("writeback-cache", "bool", "off", "Let the kernel gather writes: fewer requests for many small ones, two more for each file; "
           "and a full brick shows at close or fsync instead of at the write.", aliases=("writeback_cache", "kernel-writeback-cache")),
     _fuse("passthrough", "bool", "on", "Let the kernel read and write the bricks' files by itself, where a file lies whole in one of "
-          "them and nothing between has to see it (root, Linux 6.9, no writeback-cache)."),
+          "them and nothing between has to see it (root, Linux 6.9, no writeback-cache, the volume mounted once)."),
+    _fuse("locks", "enum", "auto", "Who keeps the locks of fcntl(2) and flock(2): the kernel, which costs nothing; or the bricks, so that all who "
+          "use them see each other's.  `auto`: the bricks where this process mounts the volume at several places, else the kernel.",
+          choices=("auto", "kernel", "bricks")),
     _fuse("max_read", "size", "1MB", "The largest read request.", low=4096, high=1048576),
     _fuse("max_write", "size", "1MB", "The largest write request.", low=4096, high=1048576),
     _fuse("fsname", "str", None, "What /proc/mounts shows as the source; unset: SPEC."),

@@ -37,8 +37,12 @@ def choose_binding(name: str, process: Process) -> Binding:
     raise MountError(f"binding {name!r} cannot be used here: {'; '.join(reasons)}")
 
 
-def mount_options(opt: SimpleNamespace, shown: str) -> MountOptions:
-    """What the table of mount options says, in a binding's words."""
+def mount_options(opt: SimpleNamespace, shown: str, *, shared: bool = False, locks: bool = False) -> MountOptions:
+    """What the table of mount options says, in a binding's words.
+
+    `shared`: the volume is mounted at several places.  Attributes are invalidated, names would have to wait for that.
+    """
+    names_s = 0.0 if shared else FOREVER
     return MountOptions(
         read_only=opt.ro,
         allow_other=os.geteuid() == 0 if opt.allow_other is None else opt.allow_other,
@@ -50,16 +54,18 @@ def mount_options(opt: SimpleNamespace, shown: str) -> MountOptions:
         atime=opt.atime,
         diratime=opt.diratime,
         strictatime=opt.strictatime,
-        entry_timeout=_seconds(opt.entry_timeout),
+        entry_timeout=_seconds(opt.entry_timeout, names_s),
         attr_timeout=_seconds(opt.attribute_timeout),
-        negative_timeout=_seconds(opt.negative_timeout),
+        negative_timeout=_seconds(opt.negative_timeout, names_s),
         writeback_cache=opt.writeback_cache,
         passthrough=opt.passthrough,
+        shared=shared,
+        locks=locks,
         max_read=opt.max_read,
         max_write=opt.max_write,
         fsname=shown,
     )
 
 
-def _seconds(value: float | None) -> float:
-    return FOREVER if value is None else value
+def _seconds(value: float | None, unset: float = FOREVER) -> float:
+    return unset if value is None else value

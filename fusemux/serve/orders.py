@@ -56,7 +56,7 @@ class Orders:
             "since": served.since,
             "inodes": len(volume.graph.itable),
             "lru_limit": volume.graph.itable.limit,
-            "bridge": volume.bridge.statistics()._asdict(),
+            "bridge": served.bridge.statistics()._asdict(),
             "connection": self._connection(served),
             "bricks": [
                 {"path": spec.path, "up": spec.path in up, "ramdisk": spec.ramdisk_bytes is not None}
@@ -70,17 +70,17 @@ class Orders:
         return dict(statistics.get(served.plan.path, {}))
 
     async def statedump(self) -> str:
-        return statedump.dump([served.volume for served in self.server.served], self.server.facts())
+        return statedump.dump(self.server.volumes(), self.server.facts())
 
     async def history(self, volume: str, count: int = 50) -> list[str]:
         """The last calls that a debug/trace of the volume's client graph has seen."""
-        served = [s.volume for s in self.server.served if s.volume.name == volume and s.volume.serving]
+        served = [v for v in self.server.volumes() if v.name == volume and v.serving]
         traces = [t for v in served for t in v.graph.translators.values() if isinstance(t, Trace)]
         return [line for trace in traces for line in list(trace.history)[-count:]]
 
     async def reread(self, volume: str) -> bool:
         """Take the stored options of `volume`; False when they take effect at the next mount."""
-        taken = [await self.server.reread(served) for served in self.server.served if served.volume.name == volume]
+        taken = [await self.server.reread(v) for v in self.server.volumes() if v.name == volume]
         if not taken:
             raise FusemuxError(f"volume {volume!r} is not served here")
         return all(taken)

@@ -23,7 +23,7 @@ import trio
 
 from fusemux import __version__
 from fusemux.fuse.binding import Binding, MountPoint
-from fusemux.fuse.bridge import BridgeOptions
+from fusemux.fuse.bridge import Bridge, BridgeOptions
 from fusemux.graph.framework.errors import FusemuxError
 from fusemux.graph.framework.graph import TopologyChanged
 from fusemux.graph.framework.process import Process
@@ -51,8 +51,13 @@ class Served:
 
     plan: PlannedMount
     volume: ServedVolume
+    place: int = 0  # which one of those where the volume is mounted
     mounted: bool = False
     since: float = field(default_factory=time.time)
+
+    @property
+    def bridge(self) -> Bridge:
+        return self.volume.bridges[self.place]
 
 
 def run(plans: Sequence[PlannedMount], readiness: Readiness, *, folders: Sequence[str] = ()) -> int:
@@ -121,8 +126,10 @@ class Server:
         sources = [plan.source for plan in self.plans]
         record.write(
             mounts=[plan.path for plan in self.plans],
-            volumes=[source.name for source in sources],
-            ramdisks=[b.path for s in sources if s.throwaway for b in s.bricks if b.ramdisk_bytes is not None],
+            volumes=list(dict.fromkeys(source.name for source in sources)),
+            ramdisks=list(
+                dict.fromkeys(b.path for s in sources if s.throwaway for b in s.bricks if b.ramdisk_bytes is not None)
+            ),
             folders=[*self.folders, *self._ramdisk_folders()],
         )
 
@@ -141,7 +148,7 @@ class Server:
             self._starting = None
             await nursery.start(serve_control, servers_dir() / f"{os.getpid()}.sock", self._handlers())
             nursery.start_soon(self._watch_mounts)
-            notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS=serving {len(self.served)} volumes")
+            notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS=serving {len(self.volumes())} volumes")
             self.readiness.ready()
             with self._serving:
                 await self.binding.serve()
@@ -153,22 +160,34 @@ class Server:
 
     async def _start(self) -> None:
         self.binding = choose_binding(self.opt.binding, self.process)
-        for plan in self.plans:
-            opt = plan.request.opt
-            wishes = BridgeOptions(lru_limit=opt.lru_limit, writeback_cache=opt.writeback_cache)
-            volume = ServedVolume(self.process, plan.source, options=wishes, degraded=opt.degraded)
-            self.served.append(Served(plan, volume))
+        for plans in same_volume(self.plans):
+            volume = self._volume(plans)
+            self.served += [Served(plan, volume, place) for place, plan in enumerate(plans)]
             await volume.start()
-        points = [
-            MountPoint(s.volume.bridge, s.plan.path, s.plan.shown, mount_options(s.plan.request.opt, s.plan.shown))
-            for s in self.served
-        ]
-        await self.binding.mount(points)
+        await self.binding.mount([self._point(served) for served in self.served])
         for served in self.served:
             served.mounted = True
             if not served.plan.request.opt.symfollow:  # no binding can ask for it
                 set_flags(served.plan.path, flags_of(served.plan.request.opt))
             log.info("%s is mounted at %s (%s)", served.plan.shown, served.plan.path, self.binding.name)
+
+    def _volume(self, plans: Sequence[PlannedMount]) -> ServedVolume:
+        """The volume of these mounts.  Raises MountError when it cannot be mounted at all of them in the way wanted."""
+        opt, places = plans[0].request.opt, len(plans)
+        if places > 1 and opt.writeback_cache:
+            raise MountError(
+                f"volume {plans[0].source.name!r} is to be mounted at {places} places, and writeback-cache would keep what "
+                "is written at one from the others; leave the option out",
+                Exit.USAGE,
+            )
+        locks = opt.locks == "bricks" or (opt.locks == "auto" and places > 1)
+        wishes = BridgeOptions(lru_limit=opt.lru_limit, writeback_cache=opt.writeback_cache, locks=locks)
+        return ServedVolume(self.process, plans[0].source, options=wishes, degraded=opt.degraded, places=places)
+
+    def _point(self, served: Served) -> MountPoint:
+        plan, volume = served.plan, served.volume
+        options = mount_options(plan.request.opt, plan.shown, shared=volume.places > 1, locks=volume.options.locks)
+        return MountPoint(served.bridge, plan.path, plan.shown, options)
 
     async def _stop(self) -> None:
         """Unmount what is mounted, then let go of the volumes."""
@@ -183,12 +202,13 @@ class Server:
                 await self.binding.stop()
         if self._draining.cancelled_caught:
             log.error("not everything could be unmounted in time; what is left becomes stale")
-        for served in reversed(self.served):
+        for served in self.served:
             served.mounted = False
+        for volume in reversed(self.volumes()):
             try:
-                await served.volume.stop()
+                await volume.stop()
             except Exception:
-                log.exception("volume %s did not stop cleanly", served.volume.name)
+                log.exception("volume %s did not stop cleanly", volume.name)
 
     # -- what happens meanwhile ------------------------------------------------------------------------------
 
@@ -200,7 +220,7 @@ class Server:
                 if number == signal.SIGHUP:
                     await self._reread_all()
                 elif number == signal.SIGUSR1:
-                    log.info("state written to %s", statedump.write_dump(self._volumes(), self.facts()))
+                    log.info("state written to %s", statedump.write_dump(self.volumes(), self.facts()))
                 elif asked := asked + 1:
                     self._end(asked)
 
@@ -229,28 +249,30 @@ class Server:
         served.mounted = False
         log.info("%s was unmounted from %s", served.plan.shown, served.plan.path)
         if any(s.mounted for s in self.served):
-            if not served.volume.in_use:
+            elsewhere = any(s.mounted for s in self.served if s.volume is served.volume)
+            if not elsewhere and not served.volume.in_use:
                 await served.volume.stop()
         elif not self.stopping:
             await self.binding.stop()
 
     async def _reread_all(self) -> None:
-        for served in self.served:
+        for volume in self.volumes():
             try:
-                await self.reread(served)
+                await self.reread(volume)
             except FusemuxError as error:
-                log.error("volume %s keeps its options: %s", served.volume.name, error)
+                log.error("volume %s keeps its options: %s", volume.name, error)
 
-    async def reread(self, served: Served) -> bool:
+    async def reread(self, volume: ServedVolume) -> bool:
         """Take the options of the definition as it is now; False when they need a new mount."""
-        if not served.volume.serving:
+        if not volume.serving:
             return False
+        plan = next(served.plan for served in self.served if served.volume is volume)
         try:
-            served.volume.reconfigure(served.plan.reread())
+            volume.reconfigure(plan.reread())
         except TopologyChanged:
-            log.info("volume %s: its graph has changed, which takes effect at the next mount", served.volume.name)
+            log.info("volume %s: its graph has changed, which takes effect at the next mount", volume.name)
             return False
-        log.info("volume %s has taken its options", served.volume.name)
+        log.info("volume %s has taken its options", volume.name)
         return True
 
     # -- control ---------------------------------------------------------------------------------------------
@@ -260,8 +282,9 @@ class Server:
 
         return Orders(self).handlers()
 
-    def _volumes(self) -> list[ServedVolume]:
-        return [served.volume for served in self.served]
+    def volumes(self) -> list[ServedVolume]:
+        """Each once, wherever it is mounted."""
+        return list(dict.fromkeys(served.volume for served in self.served))
 
     def facts(self) -> dict[str, Any]:
         """What there is to know of the process itself."""
@@ -275,6 +298,14 @@ class Server:
             "rss-bytes": _rss_bytes(),
             "tasks": trio.lowlevel.current_statistics().tasks_living,
         }
+
+
+def same_volume(plans: Sequence[PlannedMount]) -> list[list[PlannedMount]]:
+    """The mounts, those of one volume together: it has one name and the same bricks."""
+    found: dict[tuple[str, ...], list[PlannedMount]] = {}
+    for plan in plans:
+        found.setdefault((plan.source.name, *(brick.path for brick in plan.source.bricks)), []).append(plan)
+    return list(found.values())
 
 
 def _rss_bytes() -> int:

@@ -27,7 +27,8 @@ def sections(volumes: Iterable[ServedVolume], process: Mapping[str, Any]) -> Ite
     for volume in volumes:
         if not volume.serving:
             continue
-        yield f"volume.{volume.name}", {"bridge": volume.bridge.statistics(), "inodes": len(volume.graph.itable)}
+        bridges = {f"bridge{number or ''}": bridge.statistics() for number, bridge in enumerate(volume.bridges)}
+        yield f"volume.{volume.name}", {**bridges, "inodes": len(volume.graph.itable)}
         for translator in volume.graph.translators.values():
             yield f"{translator.type}.{translator.name}", {**_options(translator.opt), **translator.statedump()}
         for brick in volume.bricks:

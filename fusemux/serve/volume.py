@@ -1,4 +1,4 @@
-"""A volume while it is served: its bricks in this process, its client graph, its bridge.
+"""A volume while it is served: its bricks in this process, its client graph, a bridge for each place it is mounted at.
 
 `start` takes everything it needs or nothing: what was begun is undone when a later step fails.  Only when `degraded` was
 asked for it goes on without bricks that cannot be served; they count as down.  A brick's directory is locked (flock)
@@ -18,6 +18,7 @@ from fusemux.bricks import ramdisk
 from fusemux.bricks.brick import Brick
 from fusemux.bricks.prepare import prepare
 from fusemux.fuse.bridge import Bridge, BridgeOptions
+from fusemux.fuse.sharing import Company, LockingBridge, SharedBridge
 from fusemux.graph.framework.errors import FusemuxError
 from fusemux.graph.framework.graph import Graph
 from fusemux.graph.framework.process import Process
@@ -31,18 +32,28 @@ log = logging.getLogger("fusemux.serve")
 
 
 class ServedVolume:
-    """One volume of this process.  `bricks`, `graph` and `bridge` are there between `start` and `stop`."""
+    """One volume of this process, to be mounted at `places` places.
+
+    `bricks`, `graph` and `bridges` are there between `start` and `stop`.
+    """
 
     def __init__(
-        self, process: Process, source: Source, *, options: BridgeOptions | None = None, degraded: bool = False
+        self,
+        process: Process,
+        source: Source,
+        *,
+        options: BridgeOptions | None = None,
+        degraded: bool = False,
+        places: int = 1,
     ) -> None:
         self.process = process
         self.source = source
         self.options = options or BridgeOptions()
         self.degraded = degraded
+        self.places = places
         self.bricks: list[Brick] = []  # those that were attached
         self.graph: Graph
-        self.bridge: Bridge
+        self.bridges: list[Bridge] = []
         self.serving = False
         self._kept = False  # what was provisioned is worth keeping
         self._undo = AsyncExitStack()
@@ -50,6 +61,11 @@ class ServedVolume:
     @property
     def name(self) -> str:
         return self.source.name
+
+    @property
+    def bridge(self) -> Bridge:
+        """That of the first place."""
+        return self.bridges[0]
 
     async def start(self) -> None:
         """Provision, attach, build and start.  Raises FusemuxError and then leaves nothing behind."""
@@ -63,8 +79,9 @@ class ServedVolume:
                 self.graph = self._built(self.source.client_graph())
                 await self.graph.start()
                 undo.push_async_callback(self.graph.stop)
-                self.bridge = Bridge(self.graph, options=self.options)
-                undo.callback(self.bridge.close)
+                self.bridges = self._new_bridges()
+                for bridge in self.bridges:
+                    undo.callback(bridge.close)
                 self._undo = undo.pop_all()
         except BaseException:
             self.bricks.clear()
@@ -81,8 +98,14 @@ class ServedVolume:
     @property
     def in_use(self) -> bool:
         """Whether somebody has a file or directory open."""
-        counts = self.bridge.statistics()
-        return bool(counts.open_files or counts.open_directories)
+        counts = [bridge.statistics() for bridge in self.bridges]
+        return any(count.open_files or count.open_directories for count in counts)
+
+    def _new_bridges(self) -> list[Bridge]:
+        if self.places > 1:
+            company = Company()
+            return [SharedBridge(self.graph, company, options=self.options) for _ in range(self.places)]
+        return [(LockingBridge if self.options.locks else Bridge)(self.graph, options=self.options)]
 
     def _take(self, index: int, undo: AsyncExitStack) -> bool:
         """Make brick `index` ours: its ramdisk, its lock.  False: it is missing, and may be."""

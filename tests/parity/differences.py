@@ -22,6 +22,9 @@ PYFUSE3 = (
     Lack("lseek:HOLE", "no holes", "pyfuse3 has no handler for FUSE_LSEEK: the kernel takes everything for data"),
 )
 
+# pyfuse3 has no handlers for FUSE_GETLK, FUSE_SETLK and FUSE_SETLKW either.  One mount does not need them (the kernel keeps its
+# locks); `locks=bricks`, and mounting a volume at several places, are refused with this binding.
+
 LACKS: dict[str, tuple[Lack, ...]] = {"pyfuse3": PYFUSE3, "kernel": ()}
 
 

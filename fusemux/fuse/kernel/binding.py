@@ -239,7 +239,9 @@ def session_options(point: MountPoint, max_write: int) -> SessionOptions:
         max_write=min(max_write, options.max_write or max_write),
         writeback_cache=options.writeback_cache,
         posix_acl=options.posix_acl,
-        passthrough=options.passthrough and os.geteuid() == 0 and point.bridge.passes,
+        passthrough=options.passthrough and not options.shared and os.geteuid() == 0 and point.bridge.passes,
+        shared=options.shared,
+        locks=options.locks,
     )
     return SessionOptions(
         entry_timeout=options.entry_timeout,

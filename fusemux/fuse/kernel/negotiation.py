@@ -40,8 +40,8 @@ _WANTED = (
     | InitFlag.HAS_EXPIRE_ONLY
     | InitFlag.DIRECT_IO_ALLOW_MMAP
 )
-# Not taken: POSIX_LOCKS and FLOCK_LOCKS (the kernel keeps locks while one process serves the volume, so a blocking
-# lock blocks nobody else), SPLICE_* (Python has no vmsplice), AUTO_INVAL_DATA (see EXPLICIT_INVAL_DATA), SECURITY_CTX
+# Only for volumes that are mounted several times: POSIX_LOCKS and FLOCK_LOCKS (otherwise the kernel keeps locks, which costs
+# no request), AUTO_INVAL_DATA.  Not taken: SPLICE_* (Python has no vmsplice), SECURITY_CTX
 # and CREATE_SUPP_GROUP (bytes in every create that nobody reads), SUBMOUNTS, HAS_INODE_DAX, MAP_ALIGNMENT (virtiofs),
 # HAS_RESEND (a server that dies takes its volume with it), ALLOW_IDMAP, OVER_IO_URING, REQUEST_TIMEOUT.
 
@@ -54,6 +54,7 @@ class Wishes:
     writeback_cache: bool = False
     posix_acl: bool = False  # the bridge applies default ACLs and the umask itself
     passthrough: bool = False  # unless the kernel gathers writes
+    shared: bool = False  # others change the volume, too: what has changed is looked at again
     locks: bool = False  # POSIX and flock locks come to us: the bricks are shared with others
     readdirplus: str = "auto"  # auto, always, never
 
@@ -89,6 +90,8 @@ def negotiate(request: InitRequest, wishes: Wishes) -> Agreement:
         wanted |= InitFlag.WRITEBACK_CACHE
     elif wishes.passthrough:  # the kernel does not combine the two
         wanted |= InitFlag.PASSTHROUGH
+    if wishes.shared:
+        wanted ^= InitFlag.EXPLICIT_INVAL_DATA | InitFlag.AUTO_INVAL_DATA
     if wishes.locks:
         wanted |= InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS
     if wishes.readdirplus == "never":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, MutableSet
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
@@ -61,6 +61,25 @@ class SessionStatistics(NamedTuple):
     passed: int  # files that the kernel reads and writes by itself
 
 
+class _Everything(MutableSet[int]):
+    """Somebody else may have made any node a privileged one."""
+
+    def __contains__(self, nodeid: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def add(self, value: int) -> None:
+        pass
+
+    def discard(self, value: int) -> None:
+        pass
+
+
 class Session:
     """The state of one mount.  The channel reads its descriptor; operations use the rest."""
 
@@ -83,10 +102,13 @@ class Session:
         self.drained = trio.Event()  # and no request of it is being served any more
         self.aborted = False
         self.passthrough: Passthrough | None = None
-        self.stores: set[int] = set()  # nodes that may be changed by stores to memory, of which nobody hears
+        # Nodes whose attributes are not kept: they may be changed by stores to memory, of which nobody hears.
+        self.stores: set[int] = getattr(bridge, "doubtful", set())
         self._fleeting = replies.validity(options.entry_timeout, 0.0)
-        self.exclusive = options.attr_timeout == float("inf")  # nobody else changes this volume behind the kernel
-        self.privileged: set[int] = set()  # nodes with setuid or setgid bits or file capabilities
+        shared = options.wishes.shared
+        self.exclusive = options.attr_timeout == float("inf") and not shared  # nobody else changes the volume
+        # Nodes with setuid or setgid bits or file capabilities.
+        self.privileged: MutableSet[int] = _Everything() if shared else set()
         self.incapable: set[int] = set()  # nodes known to have no file capabilities
         self.suspended: dict[int, Callable[[], None]] = {}  # unique -> interrupt
         self.requests = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -249,6 +250,21 @@ def passthrough(place: Place) -> None:
         where = replaced(place, where, "binding=kernel", *options)
         with open(where / "file", "wb"):
             assert volume_status(place)["connection"]["passed"] == passed
+
+
+@effect("locks")
+def locks(place: Place) -> None:
+    where = place.mount("1", "binding=kernel")
+    for options, kept_by_bricks in ((), False), (("locks=kernel",), False), (("locks=bricks",), True):
+        where = replaced(place, where, "binding=kernel", *options)
+        assert ("POSIX_LOCKS" in volume_status(place)["connection"]["flags"]) == kept_by_bricks
+        with open(where / "file", "wb") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            dump = place.run(sys.executable, "-m", "fusemux", "status", "--dump").stdout
+            assert ("record-locks=1" in dump) == kept_by_bricks
+    place.umount(where)
+    with pytest.raises(AssertionError, match="pyfuse3 cannot carry locks; use binding=kernel, or locks=kernel"):
+        place.mount("1", "binding=pyfuse3", "locks=bricks", point=where)
 
 
 @effect("max_read")

@@ -59,4 +59,4 @@ CONTROL: dict[Opcode, Operation] = {
     Opcode.IOCTL: operation(Opcode.IOCTL, no_ioctl),
 }
 # Not here, so answered ENOSYS, after which the kernel does them itself or never asks again: BMAP, POLL (always ready),
-# GETLK, SETLK, SETLKW (kept by the kernel, see negotiation), SETUPMAPPING, REMOVEMAPPING (virtiofs).
+# SETUPMAPPING, REMOVEMAPPING (virtiofs).

@@ -43,6 +43,7 @@ def test_nothing_is_taken_that_was_not_offered() -> None:
         (Wishes(passthrough=True, writeback_cache=True), "WRITEBACK_CACHE", "PASSTHROUGH"),
         (Wishes(posix_acl=True), "POSIX_ACL DONT_MASK", ""),
         (Wishes(locks=True), "POSIX_LOCKS FLOCK_LOCKS", ""),
+        (Wishes(shared=True), "AUTO_INVAL_DATA", "EXPLICIT_INVAL_DATA POSIX_LOCKS"),
         (Wishes(readdirplus="never"), "", "DO_READDIRPLUS READDIRPLUS_AUTO"),
         (Wishes(readdirplus="always"), "DO_READDIRPLUS", "READDIRPLUS_AUTO"),
     ],
