@@ -91,8 +91,11 @@ class Choosing(Core):
         self.notify(Event.UPCALL, None, inode)
 
     async def settled_by_policy(self, inode: Inode) -> bool:
-        """Whether option favorite-child-policy has ended a split-brain just now."""
+        """Whether option favorite-child-policy has ended a split-brain just now, or somebody else's heal may have."""
         if self.opt.favorite_child_policy == "none" or not self.members.complete:
             return False
+        if inode.gfid in self.healer.busy:
+            await self.healer.busy[inode.gfid].wait()
+            return True
         healed = await self.healer.heal(inode.gfid)
         return bool(healed.changed and not healed.pending)

@@ -68,7 +68,7 @@ class Healer:
         self.progress = Progress()
         self._wanted = trio.Event()
         self._full = False
-        self.busy: set[bytes] = set()  # being healed now
+        self.busy: dict[bytes, trio.Event] = {}  # being healed now, and the end of it
         self.conflicts: set[bytes] = set()  # directories with names that are different files on different copies
         self.accessed = Accessed(self)
 
@@ -268,7 +268,7 @@ class Healer:
         core, pick = self.core, pick or self.favourite
         if gfid in self.busy:
             return Healed(False, True, False)
-        self.busy.add(gfid)
+        self.busy[gfid] = trio.Event()
         inode = core.graph.itable.learn(gfid, 0)
         inode.nopen += 1  # stays in memory meanwhile
         try:
@@ -285,7 +285,7 @@ class Healer:
         finally:
             inode.nopen -= 1
             inode.ctx[core.inode_slot] = None
-            self.busy.discard(gfid)
+            self.busy.pop(gfid).set()
         healed = Healed(
             any(outcome.changed for outcome in outcomes),
             any(outcome.pending for outcome in outcomes),

@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from fusemux.graph.cluster.replicate.heal.resolve import choice, resolve
+from fusemux.graph.debug.fault import Fault, place
 from fusemux.graph.framework.errors import FusemuxError, OptionError
 from fusemux.graph.framework.translator import Event, Translator
 from fusemux.testing.graph import GraphVolume
@@ -347,6 +348,29 @@ def test_split_brain_favorite_child_policy_client_side_healing_of_a_directory() 
             assert await volume.read("d/left") == b"left"
 
     trio.run(main)
+
+
+def test_split_brain_favorite_child_policy_client_side_healing_for_several_readers() -> None:
+    """Who comes while somebody else's read has it healed waits for that."""
+
+    async def main() -> None:
+        async with volume_of() as volume:
+            await volume.create("f", b"old")
+            await split(volume, "f", b"older, and longer", b"newer")
+            volume.reconfigure(self_heal_daemon="off", favorite_child_policy="size")
+            for edge in volume.replicate.children:
+                place(edge, Fault("delay", fops=frozenset({"readv", "xattrop"}), delay_s=1))
+            seen: list[bytes] = []
+
+            async def read() -> None:
+                seen.append(await volume.read("f"))
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(4):
+                    nursery.start_soon(read)
+            assert seen == [volume.content(1, "f")] * 4
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 # -- split-brain-resolution.t --------------------------------------------------------------------------------------
