@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
-from errno import EINVAL, EIO
+from errno import EINVAL, EIO, ENOTCONN
+from itertools import combinations
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -75,3 +78,45 @@ def test_split_brain_healing_is_seen_through_the_kernels_cache(fusemux_volume: V
     path = _split(fusemux_volume)
     assert fusemux_volume.order("heal-split-brain", how="source-brick", brick=str(brick), path="/file") == ["/file"]
     assert _shows(path, SIDES[brick])
+
+
+def _locks(file: IO[bytes]) -> bool:
+    """Whether flock(2) gives, and takes back, a lock on a file that is open."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_UN)
+    except OSError as error:
+        assert error.errno == ENOTCONN
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "works",
+    [
+        pytest.param(works, id=name, marks=pytest.mark.fusemux(replica=copies, options=options, mount_options=("locks=bricks",)))
+        for name, copies, options, works in (
+            ("none", 2, {"cluster.quorum-type": "none"}, ["0", "1"]),
+            ("fixed-2", 2, {"cluster.quorum-type": "fixed", "cluster.quorum-count": "2"}, []),
+            ("fixed-1", 2, {"cluster.quorum-type": "fixed", "cluster.quorum-count": "1"}, ["0", "1"]),
+            ("auto", 2, {"cluster.quorum-type": "auto"}, ["1"]),
+            ("three", 3, {}, ["0", "1", "2"]),
+        )
+    ],
+)  # fmt: skip
+def test_lk_quorum_with_flock(fusemux_volume: Volume, works: list[str]) -> None:
+    """With which bricks away, alone and by twos, a file that is open can be locked."""
+    bricks = range(len(fusemux_volume.bricks))
+    cases = [away for count in (1, 2, 3) for away in combinations(bricks, count)]
+    with open(fusemux_volume.path / "file", "wb") as file:
+        assert _locks(file)
+        found = []
+        for away in cases:
+            for brick in away:
+                fusemux_volume.brick(brick).kill()
+            if _locks(file):
+                found.append("".join(map(str, away)))
+            for brick in away:
+                fusemux_volume.brick(brick).start()
+            assert _locks(file)
+        assert found == works
