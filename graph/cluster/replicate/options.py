@@ -49,7 +49,7 @@ OPTIONS = (
            key="cluster.background-self-heal-count", low=0, high=256),
     Option("heal-wait-queue-length", "int", "128", "How many more may wait for that.", key="cluster.heal-wait-queue-length",
            low=0, high=10000),
-    Option("data-self-heal-algorithm", "enum", None, "How contents are healed: full copies all blocks, diff those whose checksums "
+    Option("data-self-heal-algorithm", "enum", None, "How contents are healed: full copies all blocks, diff those that "
            "differ; unset: diff, unless nothing is there to compare with.", key="cluster.data-self-heal-algorithm",
            choices=("diff", "full")),
     Option("use-anonymous-inode", "bool", "yes", "What healing must take from its place and may need elsewhere is parked in a hidden "

@@ -92,3 +92,16 @@ def test_a_server_that_was_killed_leaves_no_mount(capfd: pytest.CaptureFixture[s
     with volumes(["1", "2"]) as target:
         os.kill(target.pids[0], signal.SIGKILL)
     assert mounting.mounts_below(str(target.directories[0].parents[1])) == []
+
+
+def test_a_heal_is_told_next_to_reading_both_copies(answer: Any) -> None:
+    told = answer("heal", "--size", str(3 << 20), "--repeat", "2")
+    assert told["heals"].keys() == {"diff", "full"}
+    for heal in told["heals"].values():
+        assert heal["heal_s"] > 0 < heal["read_s"]
+        assert len(heal["of_reading_all"]) == 2
+
+
+def test_what_has_no_copies_cannot_be_healed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["heal", "--size", "1048576", "--volume", "1"]) == 2
+    assert "1 has no copies to heal; give --volume one that is replicated" in capsys.readouterr().err

@@ -1,7 +1,8 @@
 """Healing the contents of a file: block by block, skipping what is equal, keeping holes.
 
-Blocks whose checksums are equal are not copied (option data-self-heal-algorithm: diff), except where there is nothing to compare
-with.  Of a file with holes, zeros are not written beyond what the sink had before: there it has a hole.
+Blocks that are equal are not copied (option data-self-heal-algorithm: diff), except where there is nothing to compare with.
+Where the copies lie in this process's reach and nobody waits, their bytes are compared, in pieces that stay in the processor's
+cache; elsewhere their checksums, which are computed where the data lies.  Of a file with holes, zeros are not written beyond what the sink had before: there it has a hole.
 
 The whole file is locked only to inspect it and to take the accusations back at the end; in between each block is
 locked while it is copied, and writes go on.  They reach the sinks too (an accused copy takes part in every
@@ -31,6 +32,7 @@ from fusemux.graph.framework.types import Iatt, SetAttr
 __all__ = ["heal_contents", "worth_writing"]
 
 _BLOCK = 1 << 20  # 128 KiB times data-self-heal-window-size 8
+_PIECE = 128 << 10
 _HOLE = 128 << 10  # zeros are left out in pieces of this size
 
 
@@ -79,6 +81,7 @@ class _Copying:
         self.sparse = replies[plan.source].blocks * 512 < self.size
         self.had = {i: replies[i].size for i in keepers}  # what each sink has to compare with
         self.compare = core.opt.data_self_heal_algorithm != "full"
+        self.in_reach = not any(edge.suspends for edge in (self.source, *self.sinks))
         self.fd: Fd = core.graph.itable.fd(inode, os.O_RDWR)
 
     async def begin(self) -> None:
@@ -95,27 +98,47 @@ class _Copying:
         for offset in range(0, self.size, _BLOCK):
             grant = await self.core.locks.acquire(self.inode.gfid, locks.data(offset, offset + _BLOCK))
             try:
-                if not await self._block(offset, min(_BLOCK, self.size - offset)):
+                if not await self._block(offset, min(offset + _BLOCK, self.size)):
                     return
             finally:
                 self.core.locks.release(grant)
             await trio.lowlevel.checkpoint()  # copies in memory never wait, others would
 
-    async def _block(self, offset: int, size: int) -> bool:
+    async def _block(self, start: int, end: int) -> bool:
         """Copy one block; False at what is now the end of the file."""
-        sinks = await self._differing(offset, size)
-        if not sinks:
-            return True
+        if not self.in_reach:
+            sinks = await self._differing(start, end - start)
+            return not sinks or await self._copy(start, end - start, sinks)
+        for offset in range(start, end, _PIECE):
+            if not await self._compare_and_copy(offset, min(_PIECE, end - offset)):
+                return False
+        return True
+
+    def _comparable(self, offset: int) -> list[Edge]:
+        """The sinks that had something at `offset`."""
+        return [edge for edge in self.sinks if self.compare and offset < self.had[edge.index]]
+
+    async def _compare_and_copy(self, offset: int, size: int) -> bool:
         data = await self.source.readv(self.frame, self.fd, size, offset, None)
+        equal = [edge for edge in self._comparable(offset)
+                 if await edge.readv(self.frame, self.fd, size, offset, None) == data]  # fmt: skip
+        await self._write(offset, data, [edge for edge in self.sinks if edge not in equal])
+        return len(data) == size
+
+    async def _copy(self, offset: int, size: int, sinks: list[Edge]) -> bool:
+        data = await self.source.readv(self.frame, self.fd, size, offset, None)
+        await self._write(offset, data, sinks)
+        return len(data) == size
+
+    async def _write(self, offset: int, data: bytes | memoryview, sinks: list[Edge]) -> None:
         for edge in sinks:
-            blank = max(0, self.had[edge.index] - offset) if self.sparse else size
+            blank = max(0, self.had[edge.index] - offset) if self.sparse else len(data)
             for start, end in worth_writing(data, blank):
                 await edge.writev(self.frame, self.fd, memoryview(data)[start:end], offset + start, None)
-        return len(data) == size
 
     async def _differing(self, offset: int, size: int) -> list[Edge]:
         """The sinks that need a block: those that had nothing there, and those whose checksum differs."""
-        comparable = [edge for edge in self.sinks if self.compare and offset < self.had[edge.index]]
+        comparable = self._comparable(offset)
         if not comparable:
             return self.sinks
         ours = await self.source.rchecksum(self.frame, self.fd, offset, size, None)
