@@ -119,7 +119,10 @@ def data_plan(marks: Marks, replies: Sequence[Iatt], *, quorum: int, arbiter: in
 
 
 def _likeliest(sources: frozenset[int], replies: Sequence[Iatt], witness: Sequence[int]) -> tuple[frozenset[int], str]:
-    """Among copies that nobody accuses: the largest, of these the one that witnessed most, of these the newest."""
+    """Among copies that nobody accuses: the largest, of these the one that witnessed most, of these the newest.
+
+    Of those that unfinished work has left alike in all of this one alone: their contents may still differ.
+    """
     largest = max(replies[i].size for i in sources)
     left = frozenset(i for i in sources if replies[i].size == largest)
     most = max(witness[i] for i in left)
@@ -127,6 +130,8 @@ def _likeliest(sources: frozenset[int], replies: Sequence[Iatt], witness: Sequen
         left = frozenset(i for i in left if witness[i] == most)
     newest = max(replies[i].mtime_ns for i in left)
     left = frozenset(i for i in left if replies[i].mtime_ns == newest)
+    if most:
+        left = frozenset({min(left)})
     return left, "unfinished work: the largest copy, then the one that witnessed most, then the newest"
 
 

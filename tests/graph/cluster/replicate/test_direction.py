@@ -48,6 +48,7 @@ DATA_TABLE = [
     ("only dirty marks: the bigger file wins", CLEAN, [1, 1], (5, 9), 1),
     ("same size, one side dirty: that side", CLEAN, [0, 1], (5, 5), 1),
     ("same size, both dirty: the greater witness", CLEAN, [3, 1], (5, 5), 0),
+    ("same size and time, both as dirty: one of them", CLEAN, [1, 1], (5, 5), 0),
     ("a copy that blames itself is not believed about the other", FOOL, [0, 0], (5, 9), 1),
     ("both blame each other", MUTUAL, [0, 0], (5, 9), None),
     ("both blame each other, and are dirty", MUTUAL, [1, 1], (5, 9), None),
