@@ -2,119 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Awaitable, Callable
 from errno import ENOENT, ENOTCONN
 
-import pytest
 import trio
 
 from fusemux.bricks import prepare
 from tests.graph.cluster.replicate.healing import healed, volume_of, without
-from tests.graph.cluster.replicate.volume import VOLUME_ID, Volume, refused
+from tests.graph.cluster.replicate.volume import VOLUME_ID, refused
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
     trio.run(main)
-
-
-# -- self-heal.t: eight rounds ---------------------------------------------------------------------------------------
-
-
-async def _prepare(volume: Volume) -> None:
-    for name in ("trunc", "owned", "becomes-dir", "mode", "appended", "again", "linked"):
-        await volume.create(name, name.encode() * 100)
-    for name in ("gone", "gone/inner", "kept"):
-        await volume.mkdir(name)
-    await volume.setxattr("mode", b"user.old", b"1")
-    await volume.link("linked", "second-name")
-
-
-async def _new_and_removed(volume: Volume) -> None:
-    await volume.truncate("trunc", 10)
-    await volume.rmdir("gone/inner")
-    await volume.rmdir("gone")
-    await volume.mkdir("new")
-    await volume.mkdir("new/deep")
-    await volume.create("new/deep/file", os.urandom(3 << 20))
-
-
-async def _file_becomes_directory(volume: Volume) -> None:
-    await volume.unlink("becomes-dir")
-    await volume.mkdir("becomes-dir")
-    await volume.create("becomes-dir/inside", b"x")
-
-
-async def _mode(volume: Volume) -> None:
-    await volume.chmod("mode", 0o4755)
-
-
-async def _append(volume: Volume) -> None:
-    await volume.append("appended", b"more" * 50000)
-
-
-async def _deleted_and_made_again(volume: Volume) -> None:
-    await volume.unlink("again")
-    await volume.create("again", b"another file")
-
-
-async def _links(volume: Volume) -> None:
-    await volume.unlink("second-name")
-    await volume.symlink("second-name", b"linked")
-    await volume.link("linked", "third-name")
-
-
-async def _xattrs(volume: Volume) -> None:
-    await volume.setxattr("mode", b"user.old", b"2")
-    await volume.setxattr("mode", b"user.new", b"3")
-    await volume.setxattr("kept", b"user.on-directory", b"4")
-
-
-async def _renames(volume: Volume) -> None:
-    await volume.rename("linked", "kept/moved")
-    await volume.rename("kept", "elsewhere")
-    await volume.mknod("fifo", 0o010644)
-
-
-@pytest.mark.parametrize("away", [0, 1])
-@pytest.mark.parametrize(
-    "change",
-    [_new_and_removed, _file_becomes_directory, _mode, _append, _deleted_and_made_again, _links, _xattrs, _renames],
-    ids=lambda change: change.__name__.strip("_"),
-)
-def test_self_heal(change: Callable[[Volume], Awaitable[None]], away: int) -> None:
-    """What changed while a brick was down is on it after healing, and nothing is healed backwards."""
-
-    async def main() -> None:
-        async with volume_of() as volume:
-            await _prepare(volume)
-            async with without(volume, away):
-                await change(volume)
-            wanted = volume.tree(1 - away)
-            await healed(volume)
-            assert volume.tree(away).keys() == wanted.keys()
-            assert {path: shape[5] for path, shape in volume.tree(away).items()} == {
-                path: shape[5] for path, shape in wanted.items()
-            }
-
-    run(main)
-
-
-def test_self_heal_of_changes_on_both_sides_in_turn() -> None:
-    """Append while one is down, truncate to nothing while the other is down right after: empty on both."""
-
-    async def main() -> None:
-        async with volume_of(3) as volume:
-            await volume.create("f", b"x" * 1000)
-            async with without(volume, 0):
-                await volume.append("f", b"y" * 1000)
-            async with without(volume, 1):
-                await volume.truncate("f", 0)
-            await healed(volume)
-            assert volume.content(0, "f") == b""
-
-    run(main)
 
 
 def test_self_heald_heals_by_itself_when_the_brick_comes_back() -> None:
@@ -198,7 +98,8 @@ def test_replace_brick_self_heal() -> None:
 
     async def main() -> None:
         async with volume_of() as volume:
-            await _prepare(volume)
+            await volume.mkdir("kept")
+            await volume.create("kept/file", b"content" * 1000)
             await volume.bricks[1].kill()
             shutil.rmtree(volume.bricks[1].path)
             prepare.prepare(volume.bricks[1].path, VOLUME_ID)
@@ -221,20 +122,6 @@ def test_stale_index_entries_of_files_that_are_gone_are_removed() -> None:
             await healed(volume)
             with refused(ENOENT):
                 await volume.lookup("f")
-
-    run(main)
-
-
-def test_sparse_file_self_heal_keeps_holes() -> None:
-    async def main() -> None:
-        async with volume_of() as volume:
-            async with without(volume, 1):
-                await volume.create("sparse", b"begin")
-                await volume.write("sparse", b"end", 64 << 20)
-            await healed(volume)
-            used = [os.stat(volume.at(brick, "sparse")).st_blocks for brick in (0, 1)]
-            assert used[1] * 512 < 1 << 20
-            assert volume.content(1, "sparse") == volume.content(0, "sparse")
 
     run(main)
 
