@@ -90,9 +90,10 @@ class Choosing(Core):
         """Another copy than before answers from now on."""
         self.notify(Event.UPCALL, None, inode)
 
-    async def settled_by_policy(self, inode: Inode) -> bool:
-        """Whether option favorite-child-policy has ended a split-brain just now, or somebody else's heal may have."""
-        if self.opt.favorite_child_policy == "none" or not self.members.complete:
+    async def settled(self, inode: Inode) -> bool:
+        """Whether healing has ended a split-brain just now: by favorite-child-policy, or names, merged by entry-self-heal."""
+        merges = self.opt.entry_self_heal and stat.S_ISDIR(inode.type)
+        if not self.members.complete or not (merges or self.opt.favorite_child_policy != "none"):
             return False
         if inode.gfid in self.healer.busy:
             await self.healer.busy[inode.gfid].wait()

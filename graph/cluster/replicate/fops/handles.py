@@ -55,7 +55,7 @@ class Handles(Choosing, Data):
         known = await self.known(frame, inode)
         if stat.S_ISREG(inode.type) and not known.readable(DATA, self.arbiters):
             seen = fd.flags & os.O_ACCMODE == os.O_RDONLY and self.chosen(inode, known)
-            if not seen and not await self.settled_by_policy(inode):
+            if not seen and not await self.settled(inode):
                 raise self.unreadable(inode)
         up = self.members.up
         self.require_quorum(up)

@@ -164,8 +164,8 @@ class Lookup(Choosing):
 
     async def _mend_attributes(self, replies: Replies, finding: Finding) -> bool:
         """Heal attributes that differ, or that a copy is accused of having missed; whether anything was changed."""
-        if finding.errno or finding.holders != self.members.everyone:
-            return False
+        if finding.errno or finding.holders != self.members.everyone or replies[0].gfid in self.healer.busy:
+            return False  # who heals its contents now heals its attributes next: that may take too long to wait for
         _, _, accused = accusations(replies, self.keys, self.arbiters, busy=True)
         if not accused and len({(reply.mode, reply.uid, reply.gid) for reply in replies}) == 1:
             return False

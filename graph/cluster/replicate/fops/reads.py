@@ -111,9 +111,9 @@ class Reads(Handles):
         for known in (await self.known(frame, inode), None):
             if known is None:
                 known = await self.refresh(frame, inode)
-            if self.heals_accessed and known.token is not self.token:
-                self.healer.accessed.ask(inode, known)
             good = self.chosen(inode, known) or known.readable(kind, self.arbiters)
+            if good and self.heals_accessed and known.token is not self.token:
+                self.healer.accessed.ask(inode, known)
             while readable := good & self.members.up & ~skip:
                 child = self._choose(known, kind, readable)
                 skip |= 1 << child
@@ -125,7 +125,7 @@ class Reads(Handles):
                     if error.errno in _FINAL:
                         raise
                     failure = error
-        if failure is None and not good and await self.settled_by_policy(inode):
+        if failure is None and not good and await self.settled(inode):
             return await self._read(kind, fop, args, inode, fd)
         raise failure or self.unreadable(inode)
 

@@ -50,7 +50,7 @@ class Accessed:
         """Somebody reads `inode`: have it healed if that is wanted, and there is room."""
         core = self.healer.core
         kinds = self.wanted(inode, known)
-        if not kinds or not core.members.complete or inode.gfid in self._waiting or inode.gfid in self.healer.busy:
+        if not kinds or not core.members.complete or self.under_way(inode.gfid):
             return
         at_once = core.opt.background_self_heal_count
         if len(self._waiting) + self._under_way >= core.opt.heal_wait_queue_length + at_once:
@@ -60,6 +60,10 @@ class Accessed:
             scope = trio.CancelScope()
             self._workers.add(scope)
             core.process.spawn(self._work, scope, name=f"{core.name}: healing what is read")
+
+    def under_way(self, gfid: bytes) -> bool:
+        """Whether it is waiting for that, or being healed."""
+        return gfid in self._waiting or gfid in self.healer.busy
 
     async def _work(self, scope: trio.CancelScope) -> None:
         try:

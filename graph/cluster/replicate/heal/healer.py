@@ -266,8 +266,8 @@ class Healer:
     ) -> Healed:
         """Heal one inode, or only these kinds.  Raises FopError when a copy does not answer."""
         core, pick = self.core, pick or self.favourite
-        if gfid in self.busy:
-            return Healed(False, True, False)
+        while (other := self.busy.get(gfid)) is not None:
+            await other.wait()
         self.busy[gfid] = trio.Event()
         inode = core.graph.itable.learn(gfid, 0)
         inode.nopen += 1  # stays in memory meanwhile

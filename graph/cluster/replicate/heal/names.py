@@ -102,7 +102,9 @@ async def heal_name(
     for child in decision.remove:
         answer = answers[child]
         assert answer is not None
-        postponed |= not await _remove(core, child, parent, name, answer, sources)
+        there = sources or frozenset(range(len(core.children)))
+        model = await _elsewhere(core, there - {child}, _inode(core, answer), decision.remove)
+        postponed |= not await _remove(core, child, parent, name, answer, model)
     if decision.create and not postponed:
         model = answers[decision.model]
         assert model is not None
@@ -133,14 +135,12 @@ async def _give_gfid(core: Core, parent: Inode, name: bytes, answers: list[Iatt 
     return True
 
 
-async def _remove(core: Core, child: int, parent: Inode, name: bytes, gone: Iatt, sources: frozenset[int]) -> bool:
+async def _remove(core: Core, child: int, parent: Inode, name: bytes, gone: Iatt, model: Iatt | None) -> bool:
     """Take the name from one copy; False when it must stay for now.
 
-    What good copies still have under another name is parked: its contents may be good on this copy alone.
+    What others have under another name (`model`) is parked: its contents may be good on this copy alone.
     """
-    edge = core.children[child]
-    inode = core.graph.itable.learn(gone.gfid, gone.type)
-    model = await _elsewhere(core, sources or frozenset(range(len(core.children))) - {child}, inode)
+    edge, inode = core.children[child], _inode(core, gone)
     if core.opt.use_anonymous_inode and (gone.is_dir or model is not None):
         await park(core, child, parent, name, inode)
         if not gone.is_dir and model is not None:
@@ -157,11 +157,15 @@ async def _remove(core: Core, child: int, parent: Inode, name: bytes, gone: Iatt
     return True
 
 
-async def _elsewhere(core: Core, copies: frozenset[int], inode: Inode) -> Iatt | None:
-    """What one of the `copies` has by this gfid, if any has it."""
+def _inode(core: Core, iatt: Iatt) -> Inode:
+    return core.graph.itable.learn(iatt.gfid, iatt.type)
+
+
+async def _elsewhere(core: Core, copies: frozenset[int], inode: Inode, losing: Sequence[int]) -> Iatt | None:
+    """What one of the `copies` has by this gfid, if any has it; those that are `losing` the name only under another one."""
     for child in sorted(copies):
         found = await _known(core, child, inode)
-        if found is not None:
+        if found is not None and (child not in losing or (found.nlink > 1 and not found.is_dir)):
             return found
     return None
 

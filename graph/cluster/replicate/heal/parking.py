@@ -124,9 +124,9 @@ async def _emptied(core: Core, child: int, place: Inode) -> bool:
             if await _wanted(core, child, inode, iatt):
                 kept.add(name)
             elif iatt.is_dir:
-                await remove_tree(core, child, place, name, inode)
+                await remove_tree(core, child, place, name, inode, purging=True)
             else:
-                await _unlink(core, child, place, name, inode, iatt)
+                await _unlink(core, child, place, name, inode, iatt, purging=True)
     return not kept
 
 
@@ -142,10 +142,13 @@ async def _wanted(core: Core, child: int, inode: Inode, iatt: Iatt) -> bool:
     return False
 
 
-async def remove_tree(core: Core, child: int, parent: Inode, name: bytes, directory: Inode) -> None:
+async def remove_tree(
+    core: Core, child: int, parent: Inode, name: bytes, directory: Inode, *, purging: bool = False
+) -> None:
     """Remove a directory of one copy with all that is in it, from the bottom up.
 
-    Raises EBUSY at a file whose contents are good on this copy alone.
+    Raises EBUSY at a file that others have, too, but whose contents are good on this copy alone; not when `purging`: then
+    nothing is left to be healed.
     """
     edge = core.children[child]
     above: list[tuple[Inode, bytes, Inode]] = [(parent, name, directory)]  # the way down: parent, name, directory
@@ -158,7 +161,7 @@ async def remove_tree(core: Core, child: int, parent: Inode, name: bytes, direct
             if iatt.is_dir:
                 deeper = (at, name, inode)
                 break
-            await _unlink(core, child, at, name, inode, iatt)
+            await _unlink(core, child, at, name, inode, iatt, purging=purging)
         if deeper is not None:
             above.append(deeper)
         elif not entries:
@@ -166,11 +169,13 @@ async def remove_tree(core: Core, child: int, parent: Inode, name: bytes, direct
         await trio.lowlevel.checkpoint()
 
 
-async def _unlink(core: Core, child: int, parent: Inode, name: bytes, inode: Inode, iatt: Iatt) -> None:
+async def _unlink(
+    core: Core, child: int, parent: Inode, name: bytes, inode: Inode, iatt: Iatt, *, purging: bool = False
+) -> None:
     edge = core.children[child]
     replies = await core.wind(core.members.everyone & ~(1 << child), "lookup", core.internal, inode, b"", None)
     model = next((reply for reply in replies if isinstance(reply, Iatt)), None)
-    if iatt.nlink < 2 and model is not None and core.keys.accused_by(iatt.xdata, DATA):
+    if not purging and iatt.nlink < 2 and model is not None and core.keys.accused_by(iatt.xdata, DATA):
         raise FopError(errno.EBUSY, f"{core.name}: {edge.name} alone has the contents of {gfid_text(inode.gfid)}")
     await edge.unlink(core.internal, parent, name, inode, None)
     if iatt.nlink > 1:  # it lives on under another name, and has not changed
