@@ -15,11 +15,12 @@ from typing import Any
 import trio
 
 from fusemux.bricks.debug.volatile import Volatile
+from fusemux.bricks.features.index import Index
 from fusemux.bricks.storage.posix import Posix
 from fusemux.graph.framework.errors import FopError, FusemuxError
 from fusemux.graph.framework.fops import FOP_NAMES
 from fusemux.graph.framework.graph import Graph
-from fusemux.graph.framework.process import Process
+from fusemux.graph.framework.process import Past, Process
 from fusemux.graph.framework.translator import Event, Translator
 from fusemux.graph.framework.volfile import Section
 
@@ -37,11 +38,13 @@ class Brick:
         self.source = source
         self.path = _directory(sections, source)
         self.up = False
+        self.past = Past.NEW
         self.session = object()
         self.edge: Any = None  # to the top of the brick's graph, while it is up
         self.fd_slots = 0
         self._graph: Graph | None = None
         self._calls: _Calls | None = None
+        self._power_lost = False
         self._listeners: list[Callable[[bool], None]] = []
 
     @classmethod
@@ -74,6 +77,8 @@ class Brick:
         graph.top.translator.parents.append(_Ear(self))
         await graph.start()
         self._graph = graph
+        self._power_lost = False
+        self.past = next((index.run.past for index in self._indices() if index.run is not None), Past.NEW)
         self.fd_slots = graph.itable.fd_slots
         self.session = object()
         self._calls = _Calls(graph, self.path) if graph.top.suspends else None
@@ -91,7 +96,15 @@ class Brick:
     async def kill(self) -> None:
         """Go down as if the brick's process had died; calls that wait answer ENOTCONN."""
         self._mark_down()
+        indices = self._indices()
         await self._stop(abort=True)
+        if self._power_lost:
+            for index in indices:
+                index.lose_power()
+
+    def _indices(self) -> list[Index]:
+        translators = self._graph.translators.values() if self._graph is not None else ()
+        return [translator for translator in translators if isinstance(translator, Index)]
 
     def lose_power(self) -> None:
         """Go down as when the power fails; `kill` then ends it, and what was not synced is gone (debug/volatile).
@@ -105,6 +118,7 @@ class Brick:
             )
         for translator in volatile:
             translator.lose_power()
+        self._power_lost = True
         self._mark_down()
 
     def fail(self, call: str, error: Exception) -> None:
@@ -117,7 +131,10 @@ class Brick:
         """Stop serving for good.  Returns what is still held, all zero if nothing leaks."""
         self._mark_down()
         store = None if self._graph is None else self.posix.store
+        indices = self._indices()
         await self._stop(abort=False)
+        for index in indices:
+            await index.ended_well()
         self.process.detach_brick(self)
         self._listeners.clear()
         return {} if store is None else store.leaks()

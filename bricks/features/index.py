@@ -10,7 +10,8 @@ What is listed is mirrored in memory (16 bytes an entry), so a counter that was 
 
 The healer reads an index by xattrs of the root: `glusterfs.index.xattrop`, `glusterfs.index.dirty` and
 `glusterfs.index.entry-changes` answer gfids of 16 bytes, one after the other; `glusterfs.index.names` of a directory
-answers its changed names, each ended by a NUL.
+answers its changed names, each ended by a NUL.  Whether the index tells everything is noted beside it (run.py); removing
+`glusterfs.index.past` says that all copies were compared.
 
 Source: GlusterFS features/index; design facts, bricks section 8.
 """
@@ -18,12 +19,14 @@ Source: GlusterFS features/index; design facts, bricks section 8.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fusemux.bricks.features.run import Run
 from fusemux.graph.framework.errors import FopError, FusemuxError
 from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.options import Option
@@ -35,7 +38,11 @@ __all__ = ["ENTRY_CREATE", "ENTRY_DELETE", "Index"]
 ENTRY_CREATE = b"glusterfs.xattrop-entry-create"  # xdata of xattrop: this name of the directory changed
 ENTRY_DELETE = b"glusterfs.xattrop-entry-delete"  # ... and is healed
 _ASK = b"glusterfs.index."
+_PAST = _ASK + b"past"
 _GFID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+log = logging.getLogger("fusemux.index")
 
 
 class Index(Translator):
@@ -54,6 +61,7 @@ class Index(Translator):
         self._kinds: dict[bytes, _Listing | None] = {}  # of the counters seen so far; as many as there are bricks
         self._listings: list[_Listing] = []
         self._pooled = True
+        self.run: Run | None = None
 
     async def init(self) -> None:
         if not self.opt.index_base:
@@ -73,6 +81,22 @@ class Index(Translator):
         for kind in ("xattrop", "dirty", "entry-changes"):
             self._listings.append(_Listing(os.path.join(self.opt.index_base, kind), kind))
         self._xattrop, self._dirtied, self._changes = self._listings
+        self.run = Run(self.opt.index_base, durable=self._pooled)
+
+    async def ended_well(self) -> None:
+        """The brick has stopped as it should."""
+        if self.run is not None:
+            try:
+                await self._blocking(self.run.end)
+            except OSError as error:
+                log.warning(
+                    "%s: %s cannot be noted to have ended well: %s", self.name, self.opt.index_base, error.strerror
+                )
+
+    def lose_power(self) -> None:
+        """The brick has just lost what was not synced."""
+        if self.run is not None:
+            self.run.lose()
 
     async def _blocking(self, work: Callable[..., Any], *args: Any) -> Any:
         return await self.process.pool.run(self.opt.index_base, work, *args) if self._pooled else work(*args)
@@ -125,9 +149,16 @@ class Index(Translator):
         return {name: await self._blocking(self._asked, gfid, name.removeprefix(_ASK).decode())}
 
     async def removexattr(self, frame: Frame, target: Inode | Fd, name: bytes, xdata: Xdata = None) -> None:
-        """`glusterfs.index.KIND.GFID` (32 hex digits) of the root takes a file that no copy has any more off the list."""
+        """`glusterfs.index.KIND.GFID` (32 hex digits) of the root takes a file that no copy has any more off the list.
+
+        `glusterfs.index.past` says that the copies are alike, whatever happened before.
+        """
         if not name.startswith(_ASK):
             await self.child.removexattr(frame, target, name, xdata)
+            return
+        if name == _PAST:
+            if self.run is not None:
+                await self._blocking(self.run.vouch)
             return
         kind, _, gfid = name.removeprefix(_ASK).decode().partition(".")
         listing = {"xattrop": self._xattrop, "dirty": self._dirtied, "entry-changes": self._changes}.get(kind)

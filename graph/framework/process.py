@@ -13,6 +13,7 @@ import logging
 import os
 import random
 from collections.abc import Awaitable, Callable
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -20,9 +21,18 @@ import trio
 if TYPE_CHECKING:
     from fusemux.graph.framework.translator import Translator
 
-__all__ = ["AttachedBrick", "Process"]
+__all__ = ["AttachedBrick", "Past", "Process"]
 
 _GFID_PREFIX_USES = 4096
+
+
+class Past(Enum):
+    """How the last run of a brick ended, as it knows itself (bricks/features/run.py)."""
+
+    NEW = "new"  # it does not know
+    CLEAN = "clean"
+    CRASHED = "crashed"  # the process died; what it had written is there
+    ROLLED_BACK = "rolled back"  # the machine went down; what was not synced may be gone
 
 
 class AttachedBrick(Protocol):
@@ -30,6 +40,7 @@ class AttachedBrick(Protocol):
 
     path: str
     up: bool
+    past: Past
     session: object  # a new one each time the brick comes up: open files do not outlive it
 
     edge: Any  # an Edge, or what answers like one: to the top of the brick's own graph, while it is up

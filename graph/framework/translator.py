@@ -40,7 +40,7 @@ class Event(Enum):
 
     PARENT_UP = auto()  # down: start working
     PARENT_DOWN = auto()  # down: finish what is delayed, no more fops will come
-    CHILD_UP = auto()  # up: this subtree serves
+    CHILD_UP = auto()  # up: this subtree serves; `data` of a brick's leaf is its Past
     CHILD_DOWN = auto()  # up: this subtree does not serve any more
     SOME_DESCENDENT_UP = auto()  # up: something below came back, this subtree served all along
     SOME_DESCENDENT_DOWN = auto()

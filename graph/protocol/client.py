@@ -107,7 +107,7 @@ class Client(Translator):
 
     def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:
         if event is Event.PARENT_UP:
-            super().notify(Event.CHILD_UP if self.up else Event.CHILD_DOWN, self)
+            self._report()
         elif event is not Event.PARENT_DOWN:
             super().notify(event, source, data)
 
@@ -120,7 +120,11 @@ class Client(Translator):
         if self.up == was or not self.graph.started:
             return
         self.graph.relink()  # what waits may have changed
-        super().notify(Event.CHILD_UP if self.up else Event.CHILD_DOWN, self)
+        self._report()
+
+    def _report(self) -> None:
+        past = self.brick.past if self.brick is not None else None
+        super().notify(Event.CHILD_UP if self.up else Event.CHILD_DOWN, self, past)
 
     def _connect(self) -> None:
         brick = self.process.bricks.get(self.opt.remote_subvolume)

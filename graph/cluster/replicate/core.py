@@ -25,6 +25,7 @@ from fusemux.graph.cluster.replicate.naming import find
 from fusemux.graph.cluster.replicate.options import OPTIONS
 from fusemux.graph.cluster.replicate.quorum import rule
 from fusemux.graph.cluster.replicate.readable import Copies, Policy, accusations
+from fusemux.graph.cluster.replicate.trust import Trust
 from fusemux.graph.framework.errors import FopError, FusemuxError, OptionError
 from fusemux.graph.framework.fanout import fan_out, fan_out_each
 from fusemux.graph.framework.inode import Fd, Inode
@@ -58,6 +59,8 @@ class Core(Translator):
         self.clock: Clock = clock_of(process)
         self.internal = Frame(pid=INTERNAL_PID)
         self.members = Members(0, rule(0, "none", None))
+        self.trust = Trust(0)
+        self.suspects = 0  # children that may have lost what was not synced; see trust.py
         self.generation = 0
         self.token: object = object()
         self.clean_token: object | None = None
@@ -76,13 +79,14 @@ class Core(Translator):
         self.keys = Keys(names, self.opt.afr_dirty_xattr)
         self.arbiters = 1 << count - 1 if self.opt.arbiter_count else 0
         self.members = Members(count, rule(count, self.opt.quorum_type, self.opt.quorum_count))
+        self.trust = Trust(count)
         self.reading = [0] * count  # reads under way, for read-hash-mode 3 and 5
         self.latency = [0.0] * count  # seconds a read took lately, for 4 and 5
-        self._settle_ways()
+        self.settle_ways()
         self._settle_healing()
 
     def linked(self) -> None:
-        self._settle_ways()
+        self.settle_ways()
 
     def reconfigure(self, given: Mapping[str, str]) -> None:
         before = self.opt, self.unknown_options, self.given
@@ -93,7 +97,7 @@ class Core(Translator):
             self.opt, self.unknown_options, self.given = before
             raise
         self.members.quorum = rule(len(self.children), self.opt.quorum_type, self.opt.quorum_count)
-        self._settle_ways()
+        self.settle_ways()
         self._settle_healing()
 
     def _settle_healing(self) -> None:
@@ -102,7 +106,7 @@ class Core(Translator):
 
     # -- what holds while no child comes or goes ---------------------------------------------------------------
 
-    def _settle_ways(self) -> None:
+    def settle_ways(self) -> None:
         """Children, options or links have changed: decide anew which way is the common one.
 
         If it is another one than before, a new generation begins, and everything known is looked at again.
@@ -114,11 +118,12 @@ class Core(Translator):
         self.inline = not any(edge.suspends for edge in self.children)
         self.policy = self._read_policy()
         fast = members.complete and self.inline and usual
-        if self._ways == (members.up, members.generation, fast, self.policy):
+        self.suspects = self.trust.suspects
+        if self._ways == (members.up, members.generation, fast, self.policy, self.suspects):
             return
         members.generation += 1
         self.generation = members.generation
-        self._ways = (members.up, members.generation, fast, self.policy)
+        self._ways = (members.up, members.generation, fast, self.policy, self.suspects)
         self._interned: dict[tuple[Any, ...], Copies] = {}
         self.token = object()
         self.clean_token = self.token if fast else None  # what `Copies` and `Eager` carry to be recognised
@@ -221,7 +226,7 @@ class Core(Translator):
         """What the copies in `holders` answered about `inode`; remembered, if nobody was blamed since (`blames`)."""
         answers = [reply if holders >> i & 1 else None for i, reply in enumerate(replies)]
         busy = self.locks.writers(inode.gfid) > writing
-        seen, data, metadata = accusations(answers, self.keys, self.arbiters, busy=busy)
+        seen, data, metadata = accusations(answers, self.keys, self.arbiters, busy=busy, suspects=self.suspects)
         model = next(answer for answer in answers if answer is not None)
         known = self.copies(seen, data, metadata, inode.gfid, directory=model.is_dir)
         inode.ctx[self.inode_slot] = known if blames == self.blames else None

@@ -99,10 +99,13 @@ class Copies:
         return f"<Copies seen={self.seen:b} data={self.data:b} metadata={self.metadata:b} generation={self.generation}>"
 
 
-def accusations(replies: Sequence[Iatt | None], keys: Keys, arbiters: int, *, busy: bool) -> tuple[int, int, int]:
+def accusations(
+    replies: Sequence[Iatt | None], keys: Keys, arbiters: int, *, busy: bool, suspects: int = 0
+) -> tuple[int, int, int]:
     """`(seen, data, metadata)` from the answers to a lookup that asked for `keys.ask`; None: no answer.
 
-    `busy`: a transaction runs on this inode, so sizes may differ for the moment.
+    `busy`: a transaction runs on this inode, so sizes may differ for the moment.  `suspects` (trust.py) count as accused
+    where there are others.
     """
     seen = data = metadata = 0
     mode = 0
@@ -115,6 +118,8 @@ def accusations(replies: Sequence[Iatt | None], keys: Keys, arbiters: int, *, bu
         if marks:
             data |= keys.accused_by(marks, ENTRY if stat.S_ISDIR(reply.mode) else DATA)
             metadata |= keys.accused_by(marks, METADATA)
+    if seen & ~suspects:
+        data, metadata = data | suspects & seen, metadata | suspects & seen
     if stat.S_ISREG(mode) and not busy:
         data |= _small(replies, seen & ~data & ~arbiters)
     return seen, data, metadata

@@ -21,6 +21,7 @@ from fusemux.graph.cluster.replicate.fops.lookup import Lookup
 from fusemux.graph.cluster.replicate.fops.metadata import Metadata
 from fusemux.graph.cluster.replicate.fops.reads import Reads
 from fusemux.graph.cluster.replicate.heal.healer import Healer
+from fusemux.graph.framework.process import Past
 from fusemux.graph.framework.translator import Event, Translator
 
 __all__ = ["Replicate"]
@@ -54,7 +55,7 @@ class Replicate(Reads, Entries, Metadata, Locking, Lookup):
 
     def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:
         if event in (Event.CHILD_UP, Event.CHILD_DOWN):
-            self._child_changed(source, event is Event.CHILD_UP)
+            self._child_changed(source, event is Event.CHILD_UP, data if isinstance(data, Past) else Past.NEW)
             return
         super().notify(event, source, data)
         if event is Event.PARENT_UP and self._healing is None:
@@ -62,11 +63,15 @@ class Replicate(Reads, Entries, Metadata, Locking, Lookup):
         if event is Event.PARENT_UP and not self.members.all_reported:
             self._waiting = self.process.spawn(self._wait_no_longer, name=f"{self.name}: waiting for children")
 
-    def _child_changed(self, source: Translator | None, up: bool) -> None:
+    def _child_changed(self, source: Translator | None, up: bool, past: Past) -> None:
         child = next(edge for edge in self.children if edge.translator is source)
         log.info("%s: %s is %s", self.name, child.name, "up" if up else "down")
+        if up:
+            self.trust.came(child.index, past, first=not self.members.reported >> child.index & 1)
+        else:
+            self.trust.went(child.index)
         event = self.members.change(child.index, up)
-        self._settle_ways()
+        self.settle_ways()
         self._tell(event)
         if up and self.members.complete:
             self.healer.ask()

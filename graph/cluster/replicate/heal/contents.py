@@ -42,6 +42,7 @@ async def heal_contents(core: Writing, inode: Inode, pick: Favourite) -> Outcome
     try:
         await core.settle_locked(inode.gfid)
         replies, marks = await inspect(core, inode)
+        marks = marks._replace(suspects=_doubted(replies, marks.suspects, core.arbiters))
         plan = data_plan(marks, replies, quorum=quorum_of(core), arbiter=arbiter_of(core), pick=pick)
         if plan.split_brain or plan.source < 0:
             return Outcome.of(plan, pending=True)
@@ -65,6 +66,17 @@ async def heal_contents(core: Writing, inode: Inode, pick: Favourite) -> Outcome
     finally:
         core.locks.release(grant)
     return Outcome.of(plan, changed=True)
+
+
+def _doubted(replies: Sequence[Iatt], suspects: int, arbiters: int) -> int:
+    """The suspects that look different from the others.
+
+    What was written and not synced shows in the size, what was never written in the time; what was overwritten has been
+    synced before its mark was cleared.
+    """
+    looks = [(reply.size, reply.mtime_ns, reply.ctime_ns) for reply in replies]
+    sound = [i for i in range(len(replies)) if not (suspects | arbiters) >> i & 1]
+    return sum(1 << i for i in range(len(replies)) if suspects >> i & 1 and any(looks[i] != looks[j] for j in sound))
 
 
 class _Copying:

@@ -8,6 +8,8 @@ believed about others.  From that, with answers from all copies:
     sinks       those that a believed source accuses
     witness[i]  how much i knows of unfinished work: its dirty count, and its own counts where it accuses itself
 
+A copy that is *suspected* (trust.py) is accused by all that are not, unless that left no source at all.
+
 No source at all is *split-brain*: every copy misses something.  With a quorum rule, copies accused by fewer than a quorum still
 count as sources then: a minority that recorded a failure of the majority has lost that argument.
 
@@ -36,10 +38,14 @@ Favourite = Callable[[Mapping[int, Iatt]], int | None]
 
 
 class Marks(NamedTuple):
-    """The changelog of one inode on all copies: `rows[i][j]`, and `dirty[i]`, each (data, metadata, entry)."""
+    """The changelog of one inode on all copies: `rows[i][j]`, and `dirty[i]`, each (data, metadata, entry).
+
+    `suspects`: the set of copies that may lack something that no changelog tells.
+    """
 
     rows: tuple[tuple[Counters, ...], ...]
     dirty: tuple[Counters, ...]
+    suspects: int = 0
 
     @classmethod
     def of(cls, replies: Sequence[Iatt], keys: Keys) -> Marks:
@@ -64,7 +70,8 @@ class Direction(NamedTuple):
 class Plan(NamedTuple):
     """Heal the `sinks` from `source`; with `split_brain` nobody can say from where.
 
-    An entry plan without a source (-1) merges: every name that any copy has is made on all.
+    An entry plan without a source (-1) merges: every name that any of the `sources` has is made on all;
+    without sources every name that any copy has.
     """
 
     source: int
@@ -76,8 +83,19 @@ class Plan(NamedTuple):
 
 def direction(kind: int, marks: Marks, quorum: int) -> Direction:
     """Sources, sinks and witnesses.  `quorum`: how many copies make one, 0 without a quorum rule."""
+    if marks.suspects:
+        found = _directed(kind, marks, quorum, marks.suspects)
+        if not found.split_brain:
+            return found
+    return _directed(kind, marks, quorum, 0)
+
+
+def _directed(kind: int, marks: Marks, quorum: int, suspects: int) -> Direction:
     count = len(marks.rows)
-    matrix = [[marks.rows[i][j][kind] for j in range(count)] for i in range(count)]
+    matrix = [
+        [marks.rows[i][j][kind] or int(suspects >> j & 1 and not suspects >> i & 1) for j in range(count)]
+        for i in range(count)
+    ]
     everyone = range(count)
     fool = [matrix[i][i] != 0 for i in everyone]
     accused = [sum(1 for i in everyone if matrix[i][j] and not fool[i]) for j in everyone]
@@ -157,13 +175,20 @@ def _shape(reply: Iatt) -> tuple[int, int, int]:
 
 
 def entry_plan(marks: Marks, *, quorum: int, arbiter: int = NONE) -> Plan:
-    """For the names of a directory.  Without a copy that is surely right, names are merged, none is removed."""
+    """For the names of a directory.  Without a copy that is surely right, names are merged, none is removed.
+
+    Those that are accused have no say in that: they would bring back what was removed while they were away.
+    """
     found = direction(ENTRY, marks, quorum)
     everyone = frozenset(range(len(marks.rows)))
-    if found.split_brain or found.sinks == everyone or any(found.witness):
+    if found.split_brain or found.sinks == everyone:
         return Plan(NONE, everyone, frozenset(), False, "no copy is surely complete: names of all copies are kept")
+    if any(found.witness[i] for i in found.sources):
+        return Plan(NONE, everyone, found.sources, False, "unfinished work: names of all that nobody accuses are kept")
+    if marks.suspects and found.sources != everyone:
+        return Plan(NONE, everyone, found.sources, False, "the others are accused, or may have lost something")
     if not found.sinks:
-        return Plan(NONE, everyone, frozenset(), False, "nobody is accused: names of all copies are kept")
+        return Plan(NONE, everyone, everyone, False, "nobody is accused: names of all copies are kept")
     source = min(found.sources - {arbiter} or found.sources)
     return Plan(source, everyone - found.sources, found.sources, False, "the others are accused")
 

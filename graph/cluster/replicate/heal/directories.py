@@ -41,7 +41,7 @@ async def heal_entries(core: Core, inode: Inode, pick: Favourite, *, full: bool 
         core.locks.release(grant)
     if not full and not _needed(marks):
         return Outcome.of(plan._replace(sinks=frozenset()))
-    names, changed_names = await _names(core, inode, marks, plan)
+    names, changed_names = await _names(core, inode, marks, plan, full=full)
     changed = conflict = failed = postponed = False
     for name in names:
         grant = await core.locks.acquire(inode.gfid, locks.name(name))
@@ -65,7 +65,7 @@ def _needed(marks: Marks) -> bool:
     return any(counters[ENTRY] or counters[0] for counters in counted)
 
 
-async def _names(core: Core, inode: Inode, marks: Marks, plan: Plan) -> tuple[list[bytes], set[bytes]]:
+async def _names(core: Core, inode: Inode, marks: Marks, plan: Plan, *, full: bool) -> tuple[list[bytes], set[bytes]]:
     """The names to look at, and those that the indices list."""
     listed: set[bytes] = set()
     for edge in core.children:
@@ -74,13 +74,15 @@ async def _names(core: Core, inode: Inode, marks: Marks, plan: Plan) -> tuple[li
         except FopError:
             continue  # a brick without features/index
         listed.update(name for name in bytes(answer[_NAMES]).split(b"\0") if name)
-    whole = any(counters[0] for row in (*marks.rows, marks.dirty) for counters in row)
+    whole = full or any(counters[0] for row in (*marks.rows, marks.dirty) for counters in row)
     if listed and core.opt.granular_entry_heal and not whole and plan.source >= 0:
         return sorted(listed), listed
     found: set[bytes] = set(listed)
     for index in range(len(core.children)):
         found.update(await _listing(core, index, inode))
-    present = await _listing(core, plan.source, inode) if plan.source >= 0 else found
+    present: set[bytes] = set()
+    for index in sorted(plan.sources) or range(len(core.children)):
+        present |= await _listing(core, index, inode)
     found = {name for name in found if not name.startswith(PREFIX)}
     # What must be made comes first: a renamed file is then linked by its gfid before its old name goes.
     return sorted(found, key=lambda name: (name not in present, name)), listed
@@ -105,7 +107,7 @@ async def _listing(core: Core, child: int, inode: Inode) -> set[bytes]:
 
 async def _times(core: Core, inode: Inode, plan: Plan, before: Sequence[Iatt]) -> SetAttr:
     """What the directory's times shall be: healing is no change of it; a merge has the newest of all copies."""
-    model = before
+    model = [before[index] for index in sorted(plan.sources)] or before
     if plan.source >= 0:
         model = [await core.children[plan.source].lookup(core.internal, inode, b"", None)]
     return times_of(*model)

@@ -3,6 +3,8 @@
 It runs as one task of the serving process and heals a bounded number of inodes at a time.  An inode is healed in
 the order entries, data, metadata.  Healing needs all copies: while one is away nothing is decided, and the sweep ends early.
 
+While copies may differ though no changelog says so (trust.py), every sweep is a full one, until one has gone through.
+
 A sweep is repeated while it heals something, because healing a directory makes new entries that must be healed in turn.
 """
 
@@ -11,7 +13,8 @@ from __future__ import annotations
 import errno
 import logging
 import stat
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -26,7 +29,7 @@ from fusemux.graph.cluster.replicate.heal.direction import FAVOURITES, Favourite
 from fusemux.graph.cluster.replicate.heal.directories import heal_entries
 from fusemux.graph.cluster.replicate.heal.inspection import Outcome, arbiter_of, inspect, quorum_of, settle_indices
 from fusemux.graph.cluster.replicate.heal.names import NameHealed, heal_name
-from fusemux.graph.cluster.replicate.heal.parking import is_parked, purge
+from fusemux.graph.cluster.replicate.heal.parking import PREFIX, is_parked, purge
 from fusemux.graph.cluster.replicate.writing import Writing
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
@@ -40,6 +43,7 @@ log = logging.getLogger("fusemux.heal")
 _ROUNDS = 64  # sweeps in a row, at most
 INDICES = (b"xattrop", b"dirty")
 _ALL = (DATA, METADATA, ENTRY)
+_PAST = b"glusterfs.index.past"
 _CHANGES = b"entry-changes"  # names that changed in directories; the directories need not be there any more
 
 
@@ -98,16 +102,20 @@ class Healer:
     async def sweep(self, *, full: bool = False) -> Progress:
         """Heal what the indices list (with `full`: everything).  Raises FopError (ENOTCONN) while a copy is away."""
         progress = self.progress = Progress(running=True)
+        full = full or self.core.trust.unclean
+        touched = False
         try:
             for _ in range(_ROUNDS):
                 self._require_all()
                 healed = progress.healed
                 if full:
-                    await self._crawl(progress)
+                    if await self._crawl(progress):
+                        await self._vouch()
                     full = False
-                else:
-                    await self._sweep_index(progress)
+                touched |= await self._sweep_index(progress)
                 if progress.healed == healed:
+                    if touched or progress.healed:
+                        await self._sync()
                     if not progress.failed and not await self.listed():
                         await purge(self.core)
                         await self._forget_gone_directories()
@@ -116,12 +124,35 @@ class Healer:
         finally:
             progress.running = False
 
+    async def _sync(self) -> None:
+        """Once a sweep: a copy that then loses power must not accuse others anew of what they were healed of."""
+        if self.core.opt.ensure_durability:
+            for edge in self.core.children:
+                await edge.syncfs(self.core.internal, self.core.graph.itable.root, None)
+
+    async def _vouch(self) -> None:
+        """Everything was looked at: the copies are alike but for what the indices list."""
+        core = self.core
+        if not core.trust.unclean:
+            return
+        await self._sync()
+        for edge in core.children:
+            try:
+                await edge.removexattr(core.internal, core.graph.itable.root, _PAST, None)
+            except FopError as error:
+                if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+                    raise
+        core.trust.vouched()
+        core.settle_ways()
+        log.info("%s: all copies were compared after an unclean end", core.name)
+
     def _require_all(self) -> None:
         if not self.core.members.complete:
             away = [edge.name for edge in self.core.children if not self.core.members.up >> edge.index & 1]
             raise FopError(errno.ENOTCONN, f"{self.core.name}: {', '.join(away)} is down, healing needs all copies")
 
-    async def _sweep_index(self, progress: Progress) -> None:
+    async def _sweep_index(self, progress: Progress) -> bool:
+        """Whether anything was listed."""
         listed = await self.listed()
         progress.failed = progress.split_brain = 0
         window = max(1, self.core.opt.shd_max_threads)
@@ -134,10 +165,11 @@ class Healer:
 
         if window == 1 or self.core.inline:
             await worker()
-            return
+            return bool(listed)
         async with trio.open_nursery() as nursery:
             for _ in range(window):
                 nursery.start_soon(worker)
+        return bool(listed)
 
     async def _try(self, gfid: bytes) -> Healed:
         try:
@@ -221,23 +253,33 @@ class Healer:
                 except FopError:
                     pass  # it was not listed there
 
-    async def _crawl(self, progress: Progress) -> None:
-        """Every directory from the root down, and all that is in it."""
+    async def _crawl(self, progress: Progress) -> bool:
+        """Every directory from the root down, and all that is in it; whether all could be looked at."""
+        complete = True
         self._count(progress, await self.heal(ROOT_GFID, full=True))
         pending = [self.core.graph.itable.root]
         while pending:
             directory = pending.pop()
-            async for iatt in self._children_of(directory):
-                inode = self.core.graph.itable.learn(iatt.gfid, iatt.type)
-                try:
-                    self._count(progress, await self.heal(iatt.gfid, full=True))
-                except FopError as error:
-                    log.info("%s: %s is not healed: %s", self.core.name, gfid_text(iatt.gfid), error)
-                    progress.failed += 1
-                if iatt.is_dir:
-                    pending.append(inode)
+            async with aclosing(self._children_of(directory)) as children:
+                async for iatt in children:
+                    complete &= await self._crawl_to(iatt, progress)
+                    if iatt.is_dir:
+                        pending.append(self.core.graph.itable.learn(iatt.gfid, iatt.type))
+        return complete
 
-    async def _children_of(self, directory: Inode) -> AsyncIterator[Iatt]:
+    async def _crawl_to(self, iatt: Iatt, progress: Progress) -> bool:
+        """Whether it could be looked at."""
+        self.core.graph.itable.learn(iatt.gfid, iatt.type)
+        try:
+            healed = await self.heal(iatt.gfid, full=True)
+        except FopError as error:
+            log.info("%s: %s is not healed: %s", self.core.name, gfid_text(iatt.gfid), error)
+            progress.failed += 1
+            return False
+        self._count(progress, healed)
+        return healed.split_brain or not healed.pending
+
+    async def _children_of(self, directory: Inode) -> AsyncGenerator[Iatt, None]:
         core = self.core
         fd = core.graph.itable.fd(directory, 0)
         edge = core.children[0]
@@ -247,7 +289,7 @@ class Healer:
             while entries := await edge.readdir(core.internal, fd, 256, offset, True, None):
                 offset = entries[-1].offset
                 for entry in entries:
-                    if entry.iatt is not None:
+                    if entry.iatt is not None and not entry.name.startswith(PREFIX):
                         yield entry.iatt
         finally:
             with trio.CancelScope(shield=True):

@@ -66,7 +66,7 @@ async def inspect(core: Core, inode: Inode) -> tuple[Sequence[Iatt], Marks]:
             name = core.children[index].name
             number = reply.errno if isinstance(reply, FopError) else errno.ENOTCONN
             raise FopError(number, f"{core.name}: {name} does not answer for it, healing needs all copies")
-    return replies, Marks.of(replies, core.keys)
+    return replies, Marks.of(replies, core.keys)._replace(suspects=core.suspects)
 
 
 async def absolve(

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, new_entry
@@ -47,11 +48,13 @@ class NameHealed(NamedTuple):
     postponed: bool = False  # it cannot go yet: its file is not at its new place yet
 
 
-def decide(answers: Sequence[Iatt | None], sources: frozenset[int], pick: Favourite) -> Decision:
+def decide(
+    answers: Sequence[Iatt | None], sources: frozenset[int], pick: Favourite, *, settle: Favourite | None = None
+) -> Decision:
     """From what each copy has under the name (None: nothing); without `sources` nothing is removed.
 
     What any source has, exists.  A conflict of gfids or types is left alone unless `pick` chooses; of directories it is
-    never asked.
+    never asked.  `settle` is asked instead, of all, about what sources have.
     """
     has = {i: answer for i, answer in enumerate(answers) if answer is not None}
     believed = {i: has[i] for i in sorted(sources) if i in has}
@@ -62,8 +65,11 @@ def decide(answers: Sequence[Iatt | None], sources: frozenset[int], pick: Favour
         return Decision(-1, (), ())
     first = min(models)
     if not all(_same(answer, models[first]) for answer in models.values()):
-        alike = len({answer.type for answer in models.values()}) == 1 and not models[first].is_dir
-        chosen = pick(models) if alike else None
+        if believed and settle is not None:
+            chosen = settle(believed)
+        else:
+            alike = len({answer.type for answer in models.values()}) == 1 and not models[first].is_dir
+            chosen = pick(models) if alike else None
         if chosen is None:
             return Decision(-1, (), (), conflict=True)
         first = chosen
@@ -73,6 +79,18 @@ def decide(answers: Sequence[Iatt | None], sources: frozenset[int], pick: Favour
 
 def _same(one: Iatt, other: Iatt) -> bool:
     return one.gfid == other.gfid and one.type == other.type
+
+
+def _unfinished(core: Core, has: Mapping[int, Iatt]) -> int:
+    """Copies that nobody accuses differ because a process died in the middle of a rename: either is right.
+
+    Of the file that goes no better copy may be lost: one that accuses others stays.
+    """
+
+    def accuses(child: int) -> bool:
+        return any(any(counters) for counters in core.keys.row(has[child].xdata))
+
+    return max(sorted(has), key=accuses)
 
 
 async def look(core: Core, parent: Inode, name: bytes) -> list[Iatt | None]:
@@ -97,7 +115,8 @@ async def heal_name(
     """Heal one name, which must be locked.  `offered`: a gfid for what has none on any copy."""
     answers = await look(core, parent, name)
     given = await _give_gfid(core, parent, name, answers, offered)
-    decision = decide(answers, sources, pick)
+    settle = partial(_unfinished, core) if core.trust.unclean else None
+    decision = decide(answers, sources, pick, settle=settle)
     postponed = False
     for child in decision.remove:
         answer = answers[child]

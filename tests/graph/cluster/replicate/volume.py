@@ -23,7 +23,7 @@ from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.types import DirEntry, Frame, Iatt, SetAttr
 from fusemux.graph.framework.volfile import Section
 
-__all__ = ["Counters", "Volume", "refused", "served"]
+__all__ = ["Counters", "Volume", "brick_sections", "refused", "served"]
 
 TEMPORARY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 VOLUME_ID = str(uuid.UUID(int=7))
@@ -335,7 +335,7 @@ async def served(
                 path = f"{base}/b{place}"
                 prepare.prepare(path, VOLUME_ID)
                 arbiter = options.get("arbiter_count") == "1" and place == count - 1
-                sections = _brick_sections(path, (("features/arbiter",) if arbiter else ()) + on_bricks, brick or {})
+                sections = brick_sections(path, (("features/arbiter",) if arbiter else ()) + on_bricks, brick or {})
                 bricks.append(await Brick.attach(process, sections))
             volume = Volume(process, bricks, {k.replace("_", "-"): v for k, v in options.items()}, layer)
             await volume.graph.start()
@@ -351,7 +351,7 @@ async def served(
         shutil.rmtree(base)
 
 
-def _brick_sections(path: str, types: tuple[str, ...], posix: Mapping[str, str]) -> list[Section]:
+def brick_sections(path: str, types: tuple[str, ...], posix: Mapping[str, str]) -> list[Section]:
     given = {"directory": path, "volume-id": VOLUME_ID, "io-mode": "inline", **posix}
     sections = [Section("v-posix", "storage/posix", given)]
     for type in types:

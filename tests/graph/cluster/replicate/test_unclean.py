@@ -1,0 +1,143 @@
+"""Unclean ends that leave no mark: a serving process that dies between two copies, a brick that loses power."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from fusemux.bricks.brick import Brick
+from fusemux.bricks.features.index import Index
+from fusemux.bricks.prepare import prepare
+from fusemux.graph.framework.process import Process
+from fusemux.graph.framework.types import Frame, SetAttr
+from tests.graph.cluster.replicate.volume import VOLUME_ID, Volume, brick_sections
+
+
+@asynccontextmanager
+async def life(paths: list[str], *, killed: bool = False, **options: str) -> AsyncIterator[Volume]:
+    """One process that serves bricks; `killed`: it ends without a word."""
+    async with Process(strict=True, seed=len(paths)) as process:
+        bricks = [await Brick.attach(process, brick_sections(path, ("features/index",), {})) for path in paths]
+        volume = Volume(process, bricks, {"granular-entry-heal": "on", **options})
+        await volume.graph.start()
+        yield volume
+        if killed:
+            for brick in bricks:
+                await brick.kill()
+        else:
+            await volume.graph.stop()
+            for brick in bricks:
+                await brick.detach()
+
+
+def new_bricks(base: Any, count: int = 3) -> list[str]:
+    paths = [f"{base}/b{place}" for place in range(count)]
+    for path in paths:
+        prepare(path, VOLUME_ID)
+    return paths
+
+
+async def cut_power(brick: Brick, *, files: tuple[str, ...] = ()) -> None:
+    """The brick goes down, and loses these new files."""
+    indices = [t for t in brick.graph.translators.values() if isinstance(t, Index)]
+    edge, root = brick.graph.top, brick.graph.itable.root
+    for name in files:
+        found = await edge.lookup(Frame(), root, name.encode())
+        await edge.unlink(Frame(), root, name.encode(), brick.graph.itable.link(found.gfid, found.type))
+    await brick.kill()
+    for index in indices:
+        index.lose_power()
+
+
+def test_what_one_copy_alone_has_done_when_the_process_dies_is_healed_by_itself(tmp_path: Any) -> None:
+    """Names, attributes, times: none of these is marked in advance while all copies are there."""
+
+    async def main() -> None:
+        paths = new_bricks(tmp_path)
+        async with life(paths, killed=True) as volume:
+            await volume.create("f", b"content")
+            await volume.create("g", b"other")
+            f, root = await volume.inode("f"), volume.graph.itable.root
+            alone = volume.replicate.children[0]
+            await alone.setattr(volume.tick(), f, SetAttr(mode=0o600))
+            await alone.mkdir(volume.tick(), root, b"new", 0o755, volume.process.new_gfid())
+            await alone.unlink(volume.tick(), root, b"g", await volume.inode("g"))
+        async with life(paths, **{"self-heal-daemon": "on"}) as volume:
+            with trio.fail_after(30):
+                while volume.replicate.trust.unclean:
+                    await trio.lowlevel.checkpoint()
+            await volume.replicate.healer.sweep()
+            assert volume.tree(0) == volume.tree(1) == volume.tree(2)
+            assert {"f", "g", "new"} == set(volume.tree(1))
+        async with life(paths) as volume:
+            assert not volume.replicate.trust.unclean
+
+    trio.run(main)
+
+
+def test_after_a_clean_end_nothing_is_looked_at(tmp_path: Any) -> None:
+    async def main() -> None:
+        paths = new_bricks(tmp_path)
+        async with life(paths) as volume:
+            await volume.create("f", b"content")
+        async with life(paths) as volume:
+            assert not volume.replicate.trust.unclean
+
+    trio.run(main)
+
+
+def test_a_file_replaced_when_the_process_dies_is_one_of_both_afterwards(tmp_path: Any) -> None:
+    """One copy has renamed over a file and the others have not: no split-brain, for either is right."""
+
+    async def main() -> None:
+        paths = new_bricks(tmp_path)
+        async with life(paths, killed=True) as volume:
+            await volume.create("old", b"new content")
+            await volume.create("new", b"old content")
+            old, new, root = await volume.inode("old"), await volume.inode("new"), volume.graph.itable.root
+            await volume.replicate.children[1].rename(volume.tick(), root, b"old", root, b"new", old, new, 0)
+        async with life(paths) as volume:
+            progress = await volume.replicate.healer.sweep()
+            assert not progress.split_brain
+            assert volume.tree(0) == volume.tree(1) == volume.tree(2)
+            assert await volume.read("new") in (b"new content", b"old content")
+
+    trio.run(main)
+
+
+def test_a_brick_that_lost_power_is_not_read_until_it_was_healed_from_the_others(tmp_path: Any) -> None:
+    async def main() -> None:
+        paths = new_bricks(tmp_path)
+        async with life(paths, **{"read-subvolume-index": "1"}) as volume:
+            await volume.create("kept", b"content")
+            await volume.create("lost", b"content")
+            await cut_power(volume.bricks[1], files=("lost",))
+            await volume.bricks[1].start()
+            assert volume.replicate.suspects == 0b010
+            assert await volume.read("lost") == b"content"
+            assert await volume.names_in("") == ["kept", "lost"]
+            await volume.replicate.healer.sweep()
+            assert volume.replicate.suspects == 0
+            assert volume.tree(0) == volume.tree(1) == volume.tree(2)
+            assert volume.content(1, "lost") == b"content"
+
+    trio.run(main)
+
+
+def test_a_removal_that_a_brick_has_lost_is_not_undone(tmp_path: Any) -> None:
+    async def main() -> None:
+        paths = new_bricks(tmp_path)
+        async with life(paths) as volume:
+            await volume.create("gone", b"content")
+            inode = await volume.inode("gone")
+            for edge in volume.replicate.children[:2]:
+                await edge.unlink(volume.tick(), volume.graph.itable.root, b"gone", inode)
+            await cut_power(volume.bricks[2])
+            await volume.bricks[2].start()
+            await volume.replicate.healer.sweep()
+            assert volume.tree(0) == volume.tree(1) == volume.tree(2) == {}
+
+    trio.run(main)
