@@ -7,19 +7,10 @@ import logging
 import os
 import sys
 import time
-import traceback
-from multiprocessing import Pool
 
+from tests.simulation.ground import Ground
 from tests.simulation.run import simulate
-
-
-def _one(job: tuple[int, int, bool]) -> tuple[int, str]:
-    seed, copies, arbiter = job
-    try:
-        simulate(seed, copies=copies, arbiter=arbiter)
-    except BaseException:
-        return seed, traceback.format_exc(limit=4)
-    return seed, ""
+from tests.simulation.seeds import KINDS, Job, run_all
 
 
 def main() -> int:
@@ -33,30 +24,36 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many, from --first on")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, help="replay this one")
-    parser.add_argument("--copies", type=int, default=3)
+    parser.add_argument(
+        "--copies", type=int, help="2 or 3; without it each seed is run with 2, 3, and 2 and an arbiter"
+    )
     parser.add_argument("--arbiter", action="store_true", help="the last copy is an arbiter")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--verbose", action="store_true")
     arguments = parser.parse_args()
     if arguments.seed is not None:
         if arguments.verbose:
-            logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stdout)
-        simulate(arguments.seed, copies=arguments.copies, arbiter=arguments.arbiter, verbose=arguments.verbose)
+            logging.basicConfig(level=logging.INFO, format="    %(message)s", stream=sys.stdout)
+        with Ground() as ground:
+            simulate(
+                arguments.seed,
+                ground,
+                copies=arguments.copies or 3,
+                arbiter=arguments.arbiter,
+                verbose=arguments.verbose,
+            )
         return 0
-    began, failed = time.monotonic(), []
-    jobs = [
-        (seed, arguments.copies, arguments.arbiter)
-        for seed in range(arguments.first, arguments.first + arguments.seeds)
-    ]
-    how = f"--copies {arguments.copies}{' --arbiter' if arguments.arbiter else ''}"
-    with Pool(os.cpu_count()) as pool:
-        for seed, trouble in pool.imap_unordered(_one, jobs, chunksize=8):
-            if trouble:
-                failed.append(seed)
-                print(
-                    f"seed {seed} failed; replay it with: python -m tests.simulation --seed {seed} {how} --verbose\n{trouble}",
-                    flush=True,
-                )
-    print(f"{len(jobs)} seeds, {len(failed)} failed, {time.monotonic() - began:.0f} s")
+    kinds = KINDS if arguments.copies is None else ((arguments.copies, arguments.arbiter),)
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    return _run([Job(seed, *kind) for seed in seeds for kind in kinds], arguments.processes)
+
+
+def _run(jobs: list[Job], processes: int) -> int:
+    began, failed = time.monotonic(), 0
+    for failure in run_all(jobs, processes=processes):
+        failed += 1
+        print(failure, flush=True)
+    print(f"{len(jobs)} runs, {failed} failed, {time.monotonic() - began:.0f} s")
     return 1 if failed else 0
 
 

@@ -1,15 +1,27 @@
 """What a volume must hold: a tree of files in memory, changed by the same operations.
 
-An operation that the volume acknowledged has happened.  One that it refused may have happened or not (`Model.doubt`): until
-the next settling the path may be either, and then it must be one of the two.
+An operation that the volume acknowledged has happened.  One that was under way when the process died (`Doubt`) may have happened,
+or not, or in part; then the volume must hold one of what `Model.after` lists.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["Model", "Node"]
+__all__ = ["Doubt", "Model", "Node"]
+
+Stage = Callable[["Model"], None]
+
+
+@dataclass(eq=False)
+class Doubt:
+    """An operation under way: what it may come to, besides nothing."""
+
+    stages: Sequence[Stage]
 
 
 @dataclass
@@ -38,6 +50,31 @@ class Model:
 
     def copy(self) -> Model:
         return copy.deepcopy(self)
+
+    def after(self, doubts: Sequence[Doubt]) -> Iterator[Model]:
+        """What the volume may hold, with each of `doubts` done, not done, or done in part."""
+        for chosen in itertools.product(*((None, *doubt.stages) for doubt in doubts)):
+            model = self.copy()
+            for stage in chosen:
+                if stage is not None:
+                    stage(model)
+            yield model
+
+    def difference(self, tree: dict[str, tuple[Any, ...]]) -> str | None:
+        """How what lies on a brick (`Volume.tree`) differs, None if it does not."""
+        wanted = set(self.paths(dirs=False)) | set(self.paths(dirs=True)[1:])
+        if wanted != tree.keys():
+            return f"missing {sorted(wanted - tree.keys())}, too many {sorted(tree.keys() - wanted)}"
+        for path in self.paths(dirs=False):
+            node, shape = self.node(path), tree[path]
+            if shape[5] != bytes(node.content or b""):
+                return f"{path}: the content is not what was acknowledged"
+            if shape[0] & 0o7777 != node.mode:
+                return f"{path}: mode {shape[0]:o}, acknowledged {node.mode:o}"
+            xattrs = {name.encode(): value for name, value in shape[4].items() if name.startswith("user.")}
+            if xattrs != node.xattrs:
+                return f"{path}: xattrs are not what was acknowledged"
+        return None
 
     def node(self, path: str) -> Node:
         at = self.root
@@ -100,6 +137,12 @@ class Model:
     def rename(self, old: str, new: str) -> None:
         names, name = self.parent(old)
         node = names.pop(name)
+        names, name = self.parent(new)
+        names[name] = node
+
+    def rename_half(self, old: str, new: str) -> None:
+        """What a process that dies over a rename may leave: both names."""
+        node = self.node(old)
         names, name = self.parent(new)
         names[name] = node
 

@@ -1,126 +1,195 @@
-"""One seeded run: a replica set in this process, random operations against a model, bricks that die and come back.
+"""One seeded run: a replica set in this process, random operations against a model, and whatever can fail.
 
     python -m tests.simulation --seeds 1000            seeds 0 to 999
     python -m tests.simulation --seed 17 --verbose     replays one
 
 Everything random comes from the seed, trio's scheduling included.  Between two steps, and in the middle of operations (each
-call to a brick may first let other tasks run, kill its brick, or find it full), bricks fail as many at a time as the
-set tolerates.  While that holds every operation must succeed and every read must see what the model holds.  After the last
-heal all copies must be identical to the byte, xattrs and times included, nothing may be left in the changelogs or indices,
-and the content must be what was acknowledged.
+call to a brick may first let other tasks run, kill its brick, cut its power, or find it full), bricks fail as many at a
+time as the set tolerates.  While that holds every operation must succeed and every read must see what the model holds.
+At any call to a brick, a heal's included, the serving process may be killed; another one then serves the same bricks.
+
+A brick that is killed keeps what it has written; one that loses power goes back to what its disk may hold (power.py).
+
+After each heal nothing may be left in the changelogs or indices.  At the end, and when a killed process was succeeded by another,
+all copies must besides be identical to the byte, xattrs and times included, and hold what was acknowledged.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import random
 import stat
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import trio
 import trio.testing
 
+from fusemux.bricks.brick import Brick
+from fusemux.bricks.features.index import Index
 from fusemux.bricks.storage.posix import attributes, stamps
 from fusemux.graph.cluster.replicate.heal.report import path_of
 from fusemux.graph.framework.errors import FopError
-from fusemux.graph.framework.fops import Fop
-from fusemux.graph.framework.linking import Method
-from tests.graph.cluster.replicate.volume import Volume, served
-from tests.simulation.model import Model
+from fusemux.graph.framework.process import Process
+from tests.graph.cluster.replicate.volume import Volume, brick_sections
+from tests.simulation.chaos import Chaos, Failure, Killed
+from tests.simulation.ground import Ground
+from tests.simulation.power import Journal, installed
+from tests.simulation.steps import Steps
 
 __all__ = ["Failure", "simulate"]
 
 _STEPS = 40
-Step = Callable[[list[str], list[str]], Awaitable[None]]
+_CALLS = 1500  # to bricks in a run, about
 _NEEDS_SPACE = frozenset({"create", "mknod", "mkdir", "symlink", "writev"})
+_OPTIONS = {
+    "self-heal-daemon": "off", "granular-entry-heal": "on", "read-hash-mode": "1", "choose-local": "off",
+}  # fmt: skip
 
 
-class Failure(AssertionError):
-    """The run of a seed broke a promise."""
-
-
-class Chaos:
-    """Woven into the edge above one brick: decides before and after each call what happens to it."""
-
-    def __init__(self, sim: Simulation, brick: int, *, suspends: bool) -> None:
-        self.sim = sim
-        self.brick = brick
-        self.suspends = suspends
-
-    def weave(self, fop: Fop, method: Method) -> Method:
-        if fop.name in ("release", "inodelk", "entrylk"):
-            return method
-        sim, brick = self.sim, self.brick
-
-        async def call(*args: Any) -> Any:
-            if await sim.before(brick, fop.name):
-                return await self._without_space(fop, method, args)
-            reply = await method(*args)
-            await sim.after(brick)
-            return reply
-
-        return call
-
-    async def _without_space(self, fop: Fop, method: Method, args: tuple[Any, ...]) -> Any:
-        """A part of what is written still fits, and the caller may or may not hear how much."""
-        if fop.name == "writev" and self.sim.random.random() < 0.6:
-            frame, fd, data, *rest = args
-            if half := len(data) // 2:
-                written = await method(frame, fd, data[:half], *rest)
-                if self.sim.random.random() < 0.5:
-                    return written
-        raise FopError(errno.ENOSPC, "simulated")
-
-
-class Simulation:
-    def __init__(self, seed: int, volume: Volume, *, verbose: bool = False) -> None:
+class Simulation(Steps):
+    def __init__(self, seed: int, paths: list[str], *, arbiter: bool = False, verbose: bool = False) -> None:
+        super().__init__()
+        self.seed = seed
         self.random = random.Random(seed)
-        self.volume = volume
-        self.model = Model()
+        self.paths = paths
+        self.arbiter = arbiter
         self.verbose = verbose
         self.down: set[int] = set()
         self.behind: set[int] = set()  # failed since the last complete heal: no others may fail
         self.full: int | None = None
         self.calm = False
         self.suspends = seed % 4 > 0  # else all goes the way of bricks that never wait
-        self.made = 0
+        self.journals = [Journal(f"{path}-trash") for path in paths] if seed % 3 == 0 else []
+        self.lives = 0
+        self.dead = False
+        self.left = -1  # calls until the process is killed
+        self.deaths = self.random.choice((0, 0, 1, 1, 2))
+        self.steps = _STEPS
         self.calls = hashlib.md5()  # of the calls to bricks, in their order: equal for two runs of one seed
-        self.tolerated = (len(volume.bricks) - 1) // 2 if len(volume.bricks) > 2 else 1
+        self.tolerated = (len(paths) - 1) // 2 if len(paths) > 2 else 1
 
-    def say(self, text: str) -> None:
-        if self.verbose:
-            print(text, flush=True)
+    # -- lives -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        while not await self._live():
+            self.say("  the process is killed")
+
+    async def _live(self) -> bool:
+        """Serve the bricks from one process; whether it lived to the end."""
+        self.lives += 1
+        self.dead, self.calm, self.full = False, False, None
+        self.left = self.random.randrange(_CALLS) if self.lives <= self.deaths else -1
+        self.down.clear()
+        try:
+            async with Process(strict=False, seed=self.seed * 8 + self.lives) as process:
+                bricks = [await Brick.attach(process, self._sections(place)) for place in range(len(self.paths))]
+                try:
+                    await self._serve(process, bricks)
+                finally:
+                    if self.dead:
+                        for brick in bricks:
+                            await brick.kill()
+        except BaseException:
+            if not self.dead:
+                raise
+        return not self.dead
+
+    def _sections(self, place: int) -> Any:
+        arbiter = self.arbiter and place == len(self.paths) - 1
+        types = (("features/arbiter",) if arbiter else ()) + ("features/index",)
+        return brick_sections(self.paths[place], types, {})
+
+    async def _serve(self, process: Process, bricks: list[Brick]) -> None:
+        options = {**_OPTIONS, "arbiter-count": "1"} if self.arbiter else _OPTIONS
+        self.volume = Volume(process, bricks, options)
+        await self.volume.graph.start()
+        for index, edge in enumerate(self.volume.replicate.children):
+            edge.weaver = Chaos(self, index, suspends=self.suspends)
+        self.volume.graph.relink()
+        if self.lives > 1:
+            await self._recover()
+        while self.steps > 0:
+            await self.trouble()
+            self.steps -= 1
+            await self.step()
+        await self.check()
+        for edge in self.volume.replicate.children:
+            edge.weaver = None
+        await self.volume.graph.stop()
+        leaks = [await brick.detach() for brick in bricks]
+        if any(count for leak in leaks for count in leak.values()):
+            raise Failure(f"bricks still hold: {leaks}")
+
+    async def _recover(self) -> None:
+        """Another process died: what it had acknowledged is there, what it was about to do may be."""
+        self.calm = True
+        models = list(self.model.after(self.doubts))
+        for path in self._undoubted(models):
+            await self.read(path)
+        await self.heal()
+        tree = self._equal_tree()
+        troubles = [model.difference(tree) for model in models]
+        if None not in troubles:
+            raise Failure(f"nothing that {len(self.doubts)} operations under way explain: {troubles}")
+        self.model = models[troubles.index(None)]
+        self.doubts.clear()
+
+    def _undoubted(self, models: list[Any]) -> list[str]:
+        """Some files that are what they were, whatever has become of the operations under way."""
+        files = [set(model.paths(dirs=False)) for model in models]
+        sure = sorted(set.intersection(*files))
+        sure = [path for path in sure if len({bytes(model.node(path).content) for model in models}) == 1]
+        return self.random.sample(sure, min(len(sure), 3))
 
     # -- trouble ---------------------------------------------------------------------------------------------
 
     async def before(self, brick: int, fop: str) -> bool:
         """What may happen just before a call to a brick; whether there is no space for it."""
+        self._mortal()
         self.calls.update(b"%d %s\n" % (brick, fop.encode()))
         roll = self.random.random()
         if roll < 0.2 and self.suspends:
             await trio.lowlevel.checkpoint()
+            self._mortal(0)
         if not self.calm and roll > 0.985 and brick not in self.down and self.may_fail(brick):
             await self.kill(brick)
         return brick == self.full and fop in _NEEDS_SPACE
 
     async def after(self, brick: int) -> None:
         """A brick may die when it has done what it was asked for, and has not said so."""
+        self._mortal(0)
         if not self.calm and self.random.random() > 0.993 and brick not in self.down and self.may_fail(brick):
             await self.kill(brick)
             raise FopError(errno.ENOTCONN, "simulated: died after the call")
+
+    def _mortal(self, calls: int = 1) -> None:
+        self.left -= calls
+        if self.left == -1 and calls:
+            self.dead = True
+        elif self.left < -1:
+            self.left = -2
+        if self.dead:
+            raise Killed
 
     def may_fail(self, brick: int) -> bool:
         return len(self.behind | {brick}) <= self.tolerated
 
     async def kill(self, brick: int) -> None:
-        self.say(f"  brick {brick} dies")
         self.down.add(brick)
         self.behind.add(brick)
-        await self.volume.bricks[brick].kill()
+        found = self.volume.bricks[brick]
+        if not self.journals or self.random.random() < 0.5:
+            self.say(f"  brick {brick} dies")
+            await found.kill()
+            return
+        indices = [t for t in found.graph.translators.values() if isinstance(t, Index)]
+        self.say(f"  brick {brick} loses power: {self.journals[brick].cut(self.random)}")
+        await found.kill()
+        for index in indices:
+            index.lose_power()
 
     async def start(self, brick: int) -> None:
         self.say(f"  brick {brick} comes back")
@@ -162,128 +231,10 @@ class Simulation:
         if listed or progress.failed:
             paths = [await path_of(self.volume.replicate.healer, gfid) for gfid in sorted(listed)]
             raise Failure(f"still pending after a heal: {paths} {[gfid.hex() for gfid in sorted(listed)]}, {progress}")
+        if self.volume.replicate.trust.unclean:
+            raise Failure("a sweep went through, and still not everything was looked at")
         self.behind.clear()
         self.calm = False
-
-    # -- operations ------------------------------------------------------------------------------------------
-
-    async def step(self) -> None:
-        files, dirs = self.model.paths(dirs=False), self.model.paths(dirs=True)
-        if files and self.random.random() < 0.25:
-            await self._side_by_side(files, dirs)
-            return
-        choices = self._on_files(files)
-        if len(dirs) > 1:
-            choices += [self._rmdir, self._rename_dir]
-        await self.random.choice(choices)(files, dirs)
-
-    def _on_files(self, files: list[str]) -> list[Step]:
-        """The steps that leave directories where they are."""
-        choices: list[Step] = [self._create, self._mkdir]
-        if files:
-            choices += [self._write, self._write, self._truncate, self._read, self._remove, self._rename, self._chmod,
-                        self._setxattr, self._link]  # fmt: skip
-        return choices
-
-    async def _side_by_side(self, files: list[str], dirs: list[str]) -> None:
-        """Two clients at the same time, on different files in the same directories."""
-        nodes = {path: id(self.model.node(path)) for path in files}
-        ours = {nodes[path] for path in files if self.random.random() < 0.5}
-        async with trio.open_nursery() as nursery:
-            for mine in (True, False):
-                share = [path for path in files if (nodes[path] in ours) is mine]
-                nursery.start_soon(self.random.choice(self._on_files(share)), share, dirs)
-
-    def _new(self, dirs: list[str]) -> str:
-        self.made += 1
-        return f"{self.random.choice(dirs)}/n{self.made}".lstrip("/")
-
-    def _data(self) -> bytes:
-        return bytes([self.random.randrange(1, 256)]) * self.random.choice((1, 100, 4096, 10000))
-
-    async def _create(self, files: list[str], dirs: list[str]) -> None:
-        path, data = self._new(dirs), self._data()
-        self.say(f"create {path} {len(data)}")
-        await self.volume.create(path, data)
-        self.model.create(path, data)
-
-    async def _mkdir(self, files: list[str], dirs: list[str]) -> None:
-        path = self._new(dirs)
-        self.say(f"mkdir {path}")
-        await self.volume.mkdir(path)
-        self.model.mkdir(path)
-
-    async def _write(self, files: list[str], dirs: list[str]) -> None:
-        path, data, offset = self.random.choice(files), self._data(), self.random.choice((0, 50, 5000))
-        self.say(f"write {path} {len(data)} at {offset}")
-        await self.volume.write(path, data, offset)
-        self.model.write(path, data, offset)
-
-    async def _truncate(self, files: list[str], dirs: list[str]) -> None:
-        path, size = self.random.choice(files), self.random.choice((0, 10, 6000))
-        self.say(f"truncate {path} {size}")
-        await self.volume.truncate(path, size)
-        self.model.truncate(path, size)
-
-    async def _read(self, files: list[str], dirs: list[str]) -> None:
-        path = self.random.choice(files)
-        self.say(f"read {path}")
-        if await self.volume.read(path) != bytes(self.model.node(path).content or b""):
-            raise Failure(f"{path}: what was read is not what was written")
-
-    async def _remove(self, files: list[str], dirs: list[str]) -> None:
-        path = self.random.choice(files)
-        self.say(f"unlink {path}")
-        await self.volume.unlink(path)
-        self.model.remove(path)
-
-    async def _rename(self, files: list[str], dirs: list[str]) -> None:
-        old = self.random.choice(files)
-        new = self.random.choice(files) if self.random.random() < 0.3 else self._new(dirs)
-        if self.model.node(old) is self.model.node(new) if new in files else False:
-            return  # two names of one file: nothing happens
-        self.say(f"rename {old} {new}")
-        await self.volume.rename(old, new)
-        self.model.rename(old, new)
-
-    async def _rename_dir(self, files: list[str], dirs: list[str]) -> None:
-        old = self.random.choice(dirs[1:])
-        new = self._new([path for path in dirs if path != old and not path.startswith(f"{old}/")])
-        self.say(f"rename {old} {new}")
-        await self.volume.rename(old, new)
-        self.model.rename(old, new)
-
-    async def _rmdir(self, files: list[str], dirs: list[str]) -> None:
-        path = self.random.choice(dirs[1:])
-        self.say(f"rmdir {path}")
-        if self.model.node(path).names:
-            try:
-                await self.volume.rmdir(path)
-            except FopError as error:
-                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                    return
-                raise
-            raise Failure(f"{path} was removed though it is not empty")
-        await self.volume.rmdir(path)
-        self.model.remove(path)
-
-    async def _chmod(self, files: list[str], dirs: list[str]) -> None:
-        path, mode = self.random.choice(files), self.random.choice((0o600, 0o644, 0o4755))
-        self.say(f"chmod {path} {mode:o}")
-        await self.volume.chmod(path, mode)
-        self.model.chmod(path, mode)
-
-    async def _setxattr(self, files: list[str], dirs: list[str]) -> None:
-        path, value = self.random.choice(files), self._data()[:100]
-        self.say(f"setxattr {path}")
-        await self.volume.setxattr(path, b"user.x", value)
-        self.model.setxattr(path, b"user.x", value)
-
-    async def _link(self, files: list[str], dirs: list[str]) -> None:
-        old, new = self.random.choice(files), self._new(dirs)
-        self.say(f"link {old} {new}")
-        await self.volume.link(old, new)
-        self.model.link(old, new)
 
     # -- the end ---------------------------------------------------------------------------------------------
 
@@ -292,6 +243,12 @@ class Simulation:
         await trio.sleep(2)  # delayed post-ops are due
         await self.heal()
         self.calm = True
+        trouble = self.model.difference(self._equal_tree())
+        if trouble is not None:
+            raise Failure(trouble)
+
+    def _equal_tree(self) -> dict[str, tuple[Any, ...]]:
+        """What all bricks hold alike."""
         first = self.volume.tree(0)
         for brick in range(len(self.volume.bricks)):
             marks = self.volume.all_marks(brick)
@@ -305,21 +262,7 @@ class Simulation:
                 differing = sorted(p for p in tree.keys() | wanted.keys() if tree.get(p) != wanted.get(p))
                 details = [(p, wanted.get(p), tree.get(p)) for p in differing[:2]]
                 raise Failure(f"brick {brick} differs from brick 0 in {differing}: {details}")
-        self._compare(first)
-
-    def _compare(self, tree: dict[str, tuple[Any, ...]]) -> None:
-        wanted = set(self.model.paths(dirs=False)) | set(self.model.paths(dirs=True)[1:])
-        if wanted != tree.keys():
-            raise Failure(f"missing {sorted(wanted - tree.keys())}, too many {sorted(tree.keys() - wanted)}")
-        for path in self.model.paths(dirs=False):
-            node, shape = self.model.node(path), tree[path]
-            if shape[5] != bytes(node.content or b""):
-                raise Failure(f"{path}: the content is not what was acknowledged")
-            if shape[0] & 0o7777 != node.mode:
-                raise Failure(f"{path}: mode {shape[0]:o}, acknowledged {node.mode:o}")
-            xattrs = {os.fsencode(k): v for k, v in shape[4].items() if k.startswith("user.")}
-            if xattrs != node.xattrs:
-                raise Failure(f"{path}: xattrs are not what was acknowledged")
+        return first
 
 
 def _without_contents(tree: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
@@ -329,25 +272,6 @@ def _without_contents(tree: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, 
         times = b"" if stat.S_ISREG(mode) else xattrs.get("trusted.glusterfs.mdata", b"")
         kept[path] = (mode, nlink, uid, gid, {**xattrs, "trusted.glusterfs.mdata": times})
     return kept
-
-
-async def _simulate(seed: int, copies: int, arbiter: bool, verbose: bool) -> str:
-    options = {"self_heal_daemon": "off", "granular_entry_heal": "on", "read_hash_mode": "1", "choose_local": "off"}
-    if arbiter:
-        options["arbiter_count"] = "1"
-    async with served(copies, strict=False, on_bricks=("features/index",), **options) as volume:
-        volume.process.random.seed(seed)
-        sim = Simulation(seed, volume, verbose=verbose)
-        for index, edge in enumerate(volume.replicate.children):
-            edge.weaver = Chaos(sim, index, suspends=sim.suspends)
-        volume.graph.relink()
-        for _ in range(_STEPS):
-            await sim.trouble()
-            await sim.step()
-        await sim.check()
-        for edge in volume.replicate.children:
-            edge.weaver = None
-        return sim.calls.hexdigest()
 
 
 class _Clock:
@@ -376,11 +300,15 @@ def _deterministic(seed: int) -> Iterator[None]:
         _run._ALLOW_DETERMINISTIC_SCHEDULING, stamps.time_ns, attributes.time_ns = before  # type: ignore
 
 
-def simulate(seed: int, *, copies: int = 3, arbiter: bool = False, verbose: bool = False) -> str:
+def simulate(seed: int, ground: Ground, *, copies: int = 3, arbiter: bool = False, verbose: bool = False) -> str:
     """Run one seed; a digest of all calls to the bricks.  With `arbiter` the last copy holds no contents.
 
     Raises Failure, or whatever an operation that had to succeed has raised.
     """
-    with _deterministic(seed):
+    with _deterministic(seed), installed(), ground.bricks(copies) as paths:
+        sim = Simulation(seed, paths, arbiter=arbiter, verbose=verbose)
         clock = trio.testing.MockClock(autojump_threshold=0)
-        return trio.run(_simulate, seed, copies, arbiter, verbose, clock=clock)
+        trio.run(sim.run, clock=clock)
+        for journal in sim.journals:
+            journal.sync()
+    return sim.calls.hexdigest()

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from tests.simulation.ground import Ground
 from tests.simulation.run import simulate
+from tests.simulation.seeds import KINDS, Job, run_all
+
+_SEEDS = int(os.environ.get("FUSEMUX_SIMULATION_SEEDS", "340"))  # of each kind
+
+
+def test_whatever_fails_the_copies_become_equal_and_nothing_acknowledged_is_lost() -> None:
+    """In processes of their own, as `python -m tests.simulation` does it."""
+    jobs = [Job(seed, *kind) for seed in range(_SEEDS) for kind in KINDS]
+
+    failures = list(run_all(jobs, processes=2))
+
+    assert not failures, "\n".join(failures)
 
 
 @pytest.mark.parametrize("copies", [2, 3])
-@pytest.mark.parametrize("first", range(0, 60, 10))
-def test_whatever_fails_the_copies_become_equal_and_nothing_acknowledged_is_lost(copies: int, first: int) -> None:
-    for seed in range(first, first + 10):
-        try:
-            simulate(seed, copies=copies)
-        except BaseException as error:
-            error.add_note(f"replay it with: python -m tests.simulation --seed {seed} --copies {copies} --verbose")
-            raise
-
-
-@pytest.mark.parametrize("copies", [2, 3])
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("seed", [3, 4, 6])
 def test_a_seed_replays_call_by_call(copies: int, seed: int) -> None:
-    first = simulate(seed, copies=copies)
+    with Ground() as ground:
+        first = simulate(seed, ground, copies=copies)
 
-    simulate(seed + 1, copies=copies)
+        simulate(seed + 1, ground, copies=copies)
 
-    assert simulate(seed, copies=copies) == first
+        assert simulate(seed, ground, copies=copies) == first
