@@ -20,6 +20,7 @@ from fusemux.bricks.storage.posix import Posix
 from fusemux.graph.framework.errors import FopError, FusemuxError
 from fusemux.graph.framework.fops import FOP_NAMES
 from fusemux.graph.framework.graph import Graph
+from fusemux.graph.framework.linking import Now
 from fusemux.graph.framework.process import Past, Process
 from fusemux.graph.framework.translator import Event, Translator
 from fusemux.graph.framework.volfile import Section
@@ -206,6 +207,7 @@ class _Calls:
         self.suspends = True
         self.flushes = graph.top.flushes
         self.translator = graph.top.translator
+        self.now: dict[str, Now] = {}
         self._top = graph.top
         self._path = path
         self._scopes: set[trio.CancelScope] = set()

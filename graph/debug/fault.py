@@ -27,7 +27,7 @@ import logging
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -201,7 +201,7 @@ class _Weaver:
         return path.decode(errors="surrogateescape")
 
 
-def _afflicted(fault: Fault, fop: Fop, call: Method) -> Callable[..., Awaitable[Any]]:
+def _afflicted(fault: Fault, fop: Fop, call: Method) -> Method:
     """`call` with what `fault` does to it."""
 
     async def error(*args: Any) -> Any:

@@ -40,9 +40,10 @@ class Utime(Translator):
 
 
 def _stamping(name: str) -> Callable[..., Awaitable[Any]]:
-    async def stamp(self: Utime, frame: Frame, *args: Any) -> Any:
+    def stamp(self: Utime, frame: Frame, *args: Any) -> Awaitable[Any]:  # the child's awaitable, none of its own
         frame.time_ns = time_ns()
-        return await getattr(self.child, name)(frame, *args)
+        reply: Awaitable[Any] = getattr(self.children[0], name)(frame, *args)
+        return reply
 
     stamp.__name__ = name
     return stamp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno as errno_numbers
 import os
 
 __all__ = ["FopError", "FusemuxError", "OptionError"]
@@ -26,6 +27,17 @@ class FopError(Exception):
     def __init__(self, errno: int, message: str = "") -> None:
         self.errno = errno
         self.message = message
+
+    @classmethod
+    def of(cls, error: OSError, *, by_name: bool) -> FopError:
+        """What a brick answers when a system call failed.
+
+        Where the fop gives no name (`by_name`), "no such file" means that the object's handle is gone: ESTALE.
+        """
+        number = error.errno or errno_numbers.EIO
+        if number == errno_numbers.ENOENT and not by_name:
+            number = errno_numbers.ESTALE
+        return cls(number, error.strerror or "")
 
     def __str__(self) -> str:
         text = os.strerror(self.errno)

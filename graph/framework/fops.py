@@ -87,6 +87,11 @@ class Fop(NamedTuple):
         """Whether it changes what is stored."""
         return self.kind in (Class.WRITE, Class.ENTRY, Class.METADATA)
 
+    @property
+    def by_name(self) -> bool:
+        """Whether it is about a name in a directory, so that "no such file" means that name."""
+        return any(arg.kind is Kind.NAME for arg in self.args)
+
 
 def _fop(name: str, args: str, reply: Reply, kind: Class, doc: str, *, idempotent: bool = True) -> Fop:
     parsed = tuple(

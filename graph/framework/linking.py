@@ -5,13 +5,16 @@ each fop, to the nearest translator that intercepts it, and stores its bound met
 ten layers that do not care costs one attribute load and one call.  Linking runs again whenever a layer
 switches itself on or off, or the graph is edited; edges are never replaced, so whoever holds one sees the change.
 
+What is answered without any waiting an edge offers as plain functions, too (`Edge.now`): who calls one of these makes one
+coroutine less.
+
 In strict mode each stored method is wrapped by the checks of `contract.py`.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fusemux.graph.framework.contract import checked
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Edge", "Method", "Weaver"]
 
-Method = Callable[..., Awaitable[Any]]
+Method = Callable[..., Coroutine[Any, Any, Any]]
+Now = Callable[..., Any]
 
 
 class Weaver(Protocol):
@@ -38,7 +42,18 @@ class Weaver(Protocol):
 class Edge:
     """The way from a parent (None: from outside the graph) down to `translator`, one attribute a fop."""
 
-    __slots__ = (*FOP_NAMES, "flushes", "index", "parent", "passes", "strict", "suspends", "translator", "weaver")
+    __slots__ = (
+        *FOP_NAMES,
+        "flushes",
+        "index",
+        "now",
+        "parent",
+        "passes",
+        "strict",
+        "suspends",
+        "translator",
+        "weaver",
+    )
 
     if TYPE_CHECKING:
 
@@ -53,6 +68,7 @@ class Edge:
         self.passes = False
         self.strict = False
         self.weaver: Weaver | None = None
+        self.now: dict[str, Now] = {}  # by fop; they raise OSErrors and FopErrors
         for name in FOP_NAMES:
             setattr(self, name, _unlinked)
 
@@ -66,8 +82,11 @@ class Edge:
         self.suspends = self.translator.suspends or (self.weaver is not None and self.weaver.suspends)
         self.flushes = self.translator.flushes or self.weaver is not None
         self.passes = self.translator.passes and self.weaver is None
+        self.now = {}
         for fop in FOPS.values():
             method = find(self.translator, fop)
+            if not strict and (now := _find_now(self, fop)) is not None:
+                self.now[fop.name] = now
             if self.weaver is not None:
                 method = self.weaver.weave(fop, method)
             setattr(self, fop.name, checked(fop, method, self) if strict else method)
@@ -97,6 +116,18 @@ def find(translator: Translator, fop: Fop) -> Method:
             woven: Method = getattr(edge, fop.name)
             return woven
         translator = edge.translator
+
+
+def _find_now(edge: Edge, fop: Fop) -> Now | None:
+    """The plain function that answers `fop` at or below `edge`, None where there is only a coroutine."""
+    while edge.weaver is None:
+        translator = edge.translator
+        if translator.intercepts(fop.name):
+            return translator.now(fop.name)
+        if len(translator.children) != 1:
+            return None
+        edge = translator.children[0]
+    return None
 
 
 def _around(translator: Translator, fop: Fop) -> Method:

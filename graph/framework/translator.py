@@ -19,7 +19,7 @@ running; `fini` parents first.  Events travel from child to parent by default; s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -107,6 +107,13 @@ class Translator:
         Only asked where the edge `passes`.  From then on the file may be read and written without any fop.
         """
         return self.children[0].translator.backing(fd)
+
+    def now(self, fop: str) -> Callable[..., Any] | None:
+        """The plain function that does what the method `fop` does, where that never waits; asked at linking.
+
+        It takes the method's arguments, and may raise OSErrors besides FopErrors.
+        """
+        return None
 
     def linked(self) -> None:
         """The edges of the graph were bound (again): whether the children suspend may have changed."""

@@ -6,18 +6,22 @@ every fop answers ENOTCONN; when it comes up or goes down the parents hear of it
 The boundary keeps both sides apart.  Open files: the brick gets an `Fd` of its own (`BrickFd`), which hangs in the client
 `Fd`'s slot and is opened anew when the brick was restarted since.  Directory offsets: see offsets.py.  Errors:
 anything but a FopError is a bug in the brick, becomes EIO for that call, and takes that brick down, not the process.
+
+What the brick answers without waiting (`Edge.now`) is called here as a plain function, and its OSErrors become FopErrors here.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from fusemux.graph.framework.errors import FopError, FusemuxError
 from fusemux.graph.framework.fops import FOPS, Fop, Kind
 from fusemux.graph.framework.inode import Fd, Inode
+from fusemux.graph.framework.linking import Now
 from fusemux.graph.framework.options import Option
 from fusemux.graph.framework.process import AttachedBrick
 from fusemux.graph.framework.translator import Event, Translator
@@ -46,6 +50,8 @@ class BrickFd(Fd):
 
 class _Down:
     """Stands for the brick while it does not serve."""
+
+    now: Mapping[str, Now] = MappingProxyType({})
 
     def __init__(self, path: str) -> None:
         async def refuse(*args: Any) -> Any:
@@ -140,6 +146,12 @@ class Client(Translator):
             self.edge = _Down(self.opt.remote_subvolume)
         self.brick, self.session, self.up = None, None, False
 
+    def refusal(self, fop: Fop, now: Now | None, args: tuple[Any, ...], error: Exception) -> FopError:
+        """What the caller hears when the brick raised something else than a FopError."""
+        if now is not None and isinstance(error, OSError):
+            return FopError.of(error, by_name=fop.by_name)
+        return self.broken(fop.name, args, error)
+
     def broken(self, fop: str, args: tuple[Any, ...], error: Exception) -> FopError:
         """A bug in the brick: report it once, with the call, and take the brick down."""
         if self.brick is not None:
@@ -160,28 +172,6 @@ class Client(Translator):
             await self.edge.open(frame, fd.inode, fd.flags & ~_ONCE, mine, None)
         fd.ctx[self.fd_slot] = mine
         return mine
-
-    async def release(self, frame: Frame, fd: Fd, xdata: Xdata = None) -> None:
-        mine = fd.ctx[self.fd_slot]
-        fd.ctx[self.fd_slot] = None
-        if mine is not None and mine.session is self.session:
-            try:
-                await self.edge.release(frame, mine, xdata)
-            except FopError:
-                raise
-            except Exception as error:
-                raise self.broken("release", (fd,), error) from error
-
-    async def flush(self, frame: Frame, fd: Fd, xdata: Xdata = None) -> None:
-        """Nothing is to be reported where nothing was opened."""
-        mine = fd.ctx[self.fd_slot]
-        if mine is not None and mine.session is self.session:
-            try:
-                await self.edge.flush(frame, mine, xdata)
-            except FopError:
-                raise
-            except Exception as error:
-                raise self.broken("flush", (fd,), error) from error
 
     async def readdir(
         self, frame: Frame, fd: Fd, count: int, offset: int, plus: bool, xdata: Xdata = None
@@ -206,57 +196,91 @@ class Client(Translator):
 Method = Callable[..., Awaitable[Any]]
 
 
-def _plain(name: str) -> Method:
+def _plain(fop: Fop) -> Method:
     """A fop without an open file."""
+    name = fop.name
 
     async def call(self: Client, *args: Any) -> Any:
+        edge = self.edge
+        now = edge.now.get(name)
         try:
-            return await getattr(self.edge, name)(*args)
+            return now(*args) if now is not None else await getattr(edge, name)(*args)
         except FopError:
             raise
         except Exception as error:
-            raise self.broken(name, args, error) from error
+            raise self.refusal(fop, now, args, error) from error
 
     return call
 
 
-def _on_fd(name: str) -> Method:
+def _on_fd(fop: Fop) -> Method:
     """A fop whose first argument is an open file."""
+    name = fop.name
 
     async def call(self: Client, frame: Frame, fd: Fd, *args: Any) -> Any:
         mine = fd.ctx[self.fd_slot]
         if mine is None or mine.session is not self.session:
             mine = await self.reopen(frame, fd)
+        edge = self.edge
+        now = edge.now.get(name)
         try:
-            return await getattr(self.edge, name)(frame, mine, *args)
+            return now(frame, mine, *args) if now is not None else await getattr(edge, name)(frame, mine, *args)
         except FopError:
             raise
         except Exception as error:
-            raise self.broken(name, (fd, *args), error) from error
+            raise self.refusal(fop, now, (fd, *args), error) from error
 
     return call
 
 
-def _on_target(name: str) -> Method:
+def _closing(fop: Fop) -> Method:
+    """flush and release: nothing is to be done where nothing was opened."""
+    name, last = fop.name, fop.name == "release"
+
+    async def call(self: Client, frame: Frame, fd: Fd, *args: Any) -> None:
+        mine = fd.ctx[self.fd_slot]
+        if last:
+            fd.ctx[self.fd_slot] = None
+        if mine is None or mine.session is not self.session:
+            return
+        edge = self.edge
+        now = edge.now.get(name)
+        try:
+            if now is not None:
+                now(frame, mine, *args)
+            else:
+                await getattr(edge, name)(frame, mine, *args)
+        except FopError:
+            raise
+        except Exception as error:
+            raise self.refusal(fop, now, (fd, *args), error) from error
+
+    return call
+
+
+def _on_target(fop: Fop) -> Method:
     """A fop whose first argument is an inode or an open file."""
+    name = fop.name
 
     async def call(self: Client, frame: Frame, target: Any, *args: Any) -> Any:
         if isinstance(target, Fd):
             mine = target.ctx[self.fd_slot]
             target = await self.reopen(frame, target) if mine is None or mine.session is not self.session else mine
+        edge = self.edge
+        now = edge.now.get(name)
         try:
-            return await getattr(self.edge, name)(frame, target, *args)
+            return now(frame, target, *args) if now is not None else await getattr(edge, name)(frame, target, *args)
         except FopError:
             raise
         except Exception as error:
-            raise self.broken(name, (target, *args), error) from error
+            raise self.refusal(fop, now, (target, *args), error) from error
 
     return call
 
 
-def _in_domain(name: str) -> Method:
+def _in_domain(fop: Fop) -> Method:
     """A fop that takes a target after the name of its domain."""
-    plain = _plain(name)
+    plain = _plain(fop)
 
     async def call(self: Client, frame: Frame, domain: str, target: Any, *args: Any) -> Any:
         if isinstance(target, Fd):
@@ -267,22 +291,31 @@ def _in_domain(name: str) -> Method:
     return call
 
 
-def _opening(name: str, place: int) -> Method:
+def _opening(fop: Fop, place: int) -> Method:
     """A fop that opens the file at `place` of its arguments after the frame."""
+    name, after = fop.name, place + 1
 
     async def call(self: Client, frame: Frame, *args: Any) -> Any:
         fd = args[place]
         mine = BrickFd(fd.inode, fd.flags, self.slots, fd.pid, self.session)
+        edge = self.edge
+        now = edge.now.get(name)
         try:
-            reply = await getattr(self.edge, name)(frame, *args[:place], mine, *args[place + 1 :])
+            if now is not None:
+                reply = now(frame, *args[:place], mine, *args[after:])
+            else:
+                reply = await getattr(edge, name)(frame, *args[:place], mine, *args[after:])
         except FopError:
             raise
         except Exception as error:
-            raise self.broken(name, args, error) from error
+            raise self.refusal(fop, now, args, error) from error
         fd.ctx[self.fd_slot] = mine
         return reply
 
     return call
+
+
+_COPY = _plain(FOPS["copy_file_range"])
 
 
 async def _copy(self: Client, frame: Frame, fd: Fd, offset: int, fd_out: Fd, offset_out: int, *args: Any) -> Any:
@@ -291,18 +324,20 @@ async def _copy(self: Client, frame: Frame, fd: Fd, offset: int, fd_out: Fd, off
         mine = await self.reopen(frame, fd)
     if out is None or out.session is not self.session:
         out = await self.reopen(frame, fd_out)
-    return await _plain("copy_file_range")(self, frame, mine, offset, out, offset_out, *args)
+    return await _COPY(self, frame, mine, offset, out, offset_out, *args)
 
 
 def _method(fop: Fop) -> Method:
     kinds = [arg.kind for arg in fop.args]
     if fop.name in ("open", "opendir", "create", "tmpfile"):
-        return _opening(fop.name, kinds.index(Kind.FD))
+        return _opening(fop, kinds.index(Kind.FD))
+    if fop.name in ("flush", "release"):
+        return _closing(fop)
     if fop.name == "copy_file_range":
         return _copy
     if Kind.TARGET in kinds:
-        return _on_target(fop.name) if kinds[0] is Kind.TARGET else _in_domain(fop.name)
-    return _on_fd(fop.name) if kinds[0] is Kind.FD else _plain(fop.name)
+        return _on_target(fop) if kinds[0] is Kind.TARGET else _in_domain(fop)
+    return _on_fd(fop) if kinds[0] is Kind.FD else _plain(fop)
 
 
 for _fop in FOPS.values():

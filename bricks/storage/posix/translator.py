@@ -6,7 +6,6 @@ disk they may wait and run in the process's thread pool (option io-mode).
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -21,7 +20,7 @@ from fusemux.bricks.storage.posix.remove import RECURSIVE
 from fusemux.bricks.storage.posix.store import Store
 from fusemux.bricks.storage.posix.threaded import store_class
 from fusemux.graph.framework.errors import FopError, FusemuxError
-from fusemux.graph.framework.fops import FOPS, Fop, Kind
+from fusemux.graph.framework.fops import FOPS, Fop
 from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.translator import Event, Translator
 from fusemux.graph.framework.types import Frame, Xdata
@@ -29,6 +28,7 @@ from fusemux.graph.framework.types import Frame, Xdata
 __all__ = ["Posix"]
 
 _ELSEWHERE = frozenset({"lk", "inodelk", "entrylk"})  # features/locks
+_MORE = frozenset({"rmdir"})  # fops that are more than the store's
 _RAM = frozenset({"tmpfs", "ramfs"})
 
 
@@ -59,6 +59,12 @@ class Posix(Translator):
 
     def backing(self, fd: Fd) -> int | None:
         return None if self.store is None else self.store.backing(fd)
+
+    def now(self, fop: str) -> Callable[..., Any] | None:
+        if self.pooled or self.store is None or fop in _MORE:
+            return None
+        found: Callable[..., Any] = getattr(self.store, fop)
+        return found
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -156,12 +162,8 @@ class Posix(Translator):
 
 
 def _shim(fop: Fop) -> Callable[..., Awaitable[Any]]:
-    """The translator's method for `fop`: the store's, with its errors as FopErrors.
-
-    Where no name is given, "no such file" means that the handle is gone: ESTALE.
-    """
-    name = fop.name
-    by_name = any(arg.kind is Kind.NAME for arg in fop.args)
+    """The translator's method for `fop`: the store's, with its errors as FopErrors."""
+    name, by_name = fop.name, fop.by_name
 
     async def call(self: Posix, *args: Any) -> Any:
         try:
@@ -169,10 +171,7 @@ def _shim(fop: Fop) -> Callable[..., Awaitable[Any]]:
                 return await self.process.pool.run(self.opt.directory, getattr(self.store, name), *args)
             return getattr(self.store, name)(*args)
         except OSError as error:
-            number = error.errno or errno.EIO
-            if number == errno.ENOENT and not by_name:
-                number = errno.ESTALE
-            raise FopError(number, error.strerror or "") from None
+            raise FopError.of(error, by_name=by_name) from None
 
     call.__name__ = name
     return call

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import stat
 
-from fusemux.fuse.calls.state import BridgeState
+from fusemux.fuse.calls.state import BridgeState, Call
 from fusemux.fuse.permissions import allowed, groups_of
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.types import Frame, Iatt, SetAttr, StatVfs
@@ -16,15 +16,19 @@ _NOTHING = SetAttr()
 
 
 class AttributeCalls(BridgeState):
-    async def getattr(self, frame: Frame, nodeid: int, fh: int = 0) -> Iatt:
+    def getattr(self, frame: Frame, nodeid: int, fh: int = 0) -> Call[Iatt]:
         """Attributes; through the open file `fh` where one is given."""
-        iatt: Iatt
-        if self.nodes.removed and nodeid in self.nodes.removed:
-            return self.nodes.removed[nodeid]
         if fh and fh in self.files:
-            iatt = await self.top.stat(frame, self.files[fh].fd)
-        else:
-            iatt = await self._on(nodeid, "stat", frame)
+            return self.top.stat(frame, self.files[fh].fd)
+        inode = self.known.get(nodeid)
+        if inode is not None and inode.type == stat.S_IFDIR and not self.nodes.removed:
+            return self.top.stat(frame, inode)
+        return self._getattr(frame, nodeid)
+
+    async def _getattr(self, frame: Frame, nodeid: int) -> Iatt:
+        if nodeid in self.nodes.removed:
+            return self.nodes.removed[nodeid]
+        iatt: Iatt = await self._on(nodeid, "stat", frame)
         return iatt
 
     async def setattr(self, frame: Frame, nodeid: int, fh: int, size: int | None, attrs: SetAttr) -> Iatt:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fusemux.fuse.calls.attributes import AttributeCalls
 from fusemux.fuse.calls.names import NameCalls
+from fusemux.fuse.calls.state import Call
 from fusemux.fuse.handles import OpenFile
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd
@@ -135,22 +136,15 @@ class FileCalls(NameCalls, AttributeCalls):
 
     # -- contents --------------------------------------------------------------------------------------------
 
-    async def read(self, frame: Frame, fh: int, offset: int, size: int) -> Any:
+    def read(self, frame: Frame, fh: int, offset: int, size: int) -> Call[Any]:
         """Up to `size` bytes (bytes-like); fewer at the end of the file."""
-        try:
-            file = self.files[fh]
-        except KeyError:
-            raise FopError(errno.EBADF) from None
-        return await self.top.readv(frame, file.fd, size, offset)
+        file = self.files.get(fh)
+        return self.top.readv(frame, file.fd, size, offset) if file is not None else _not_open(fh)
 
-    async def write(self, frame: Frame, fh: int, offset: int, data: Any) -> int:
+    def write(self, frame: Frame, fh: int, offset: int, data: Any) -> Call[int]:
         """The number of bytes written: all of them, or an error."""
-        try:
-            file = self.files[fh]
-        except KeyError:
-            raise FopError(errno.EBADF) from None
-        count: int = await self.top.writev(frame, file.fd, data, offset)
-        return count
+        file = self.files.get(fh)
+        return self.top.writev(frame, file.fd, data, offset) if file is not None else _not_open(fh)
 
     async def fsync(self, frame: Frame, fh: int, datasync: bool) -> None:
         await self.top.fsync(frame, self._file(fh).fd, datasync)
@@ -180,3 +174,7 @@ class FileCalls(NameCalls, AttributeCalls):
         source, target = self._file(fh_in).fd, self._file(fh_out).fd
         count: int = await self.top.copy_file_range(frame, source, off_in, target, off_out, length, 0)
         return count
+
+
+async def _not_open(fh: int) -> Any:
+    raise FopError(errno.EBADF, f"file handle {fh} is not open")

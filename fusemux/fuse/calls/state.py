@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Coroutine
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from fusemux.fuse.handles import OpenDirectory, OpenFile
 from fusemux.fuse.nodes import NodeTable
@@ -13,9 +14,15 @@ from fusemux.graph.framework.graph import Graph
 from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.types import Frame
 
-__all__ = ["NAME_MAX", "BridgeState", "unknown_node"]
+__all__ = ["NAME_MAX", "BridgeState", "Call", "unknown_node"]
+
+_T = TypeVar("_T")
 
 NAME_MAX = 255
+
+# What a call of the bridge returns.  Where it only finds the inode or file and asks the graph it is a plain function, which
+# returns the graph's coroutine as it is: one coroutine less for each request.
+Call = Coroutine[Any, Any, _T]
 _LOST = (errno.ESTALE, errno.ENOENT)
 
 
