@@ -92,9 +92,9 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
         """A descriptor of the one local file that holds all bytes of the open file `fh`, None where there is none."""
         return self.top.translator.backing(self._file(fh).fd) if self.top.passes else None
 
-    def opened_for_both(self, fh: int) -> bool:
-        """Whether `fh` may be read and written: only then can it be mapped for writing."""
-        return self._file(fh).fd.flags & os.O_ACCMODE == os.O_RDWR
+    def access_of(self, fh: int) -> int:
+        """For what `fh` was opened: O_RDONLY, O_WRONLY or O_RDWR."""
+        return self._file(fh).fd.flags & os.O_ACCMODE
 
     async def disconnect(self) -> None:
         """The kernel is gone (unmounted, aborted) without closing and forgetting: do it in its place.  Never raises."""

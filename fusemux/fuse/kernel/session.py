@@ -26,6 +26,7 @@ log = logging.getLogger("fusemux.fuse")
 _LOGGED_MAX = 256  # distinct faults of handlers that are logged in full, in one session
 _INCAPABLE_MAX = 65536
 _NOFLUSH = int(OpenFlag.NOFLUSH)
+_DIRECT = int(OpenFlag.DIRECT_IO)
 
 
 # ENOENT: the kernel does not know the node; EINVAL: it does not know the message; the others: it is over.
@@ -132,9 +133,21 @@ class Session:
         if self.passthrough is None:
             return flags, 0
         flags, backing = self.passthrough.opened(nodeid, fh, flags)
-        if backing and nodeid not in self.stores and self.bridge.opened_for_both(fh):
+        if backing and nodeid not in self.stores and self.bridge.access_of(fh) == os.O_RDWR:  # it can be mapped
             self.stores.add(nodeid)
             self.notify(replies.inval_inode(nodeid, -1))  # attributes only
+        return flags, backing
+
+    def made(self, nodeid: int, fh: int) -> tuple[int, int]:
+        """The same for a new file.
+
+        What can only be written through its handle is written without the page cache: what is in memory already, in
+        a brick, would lie there twice, and the kernel would ask for file capabilities before the first write.
+        """
+        self.incapable_now(nodeid)
+        flags, backing = self.opened(nodeid, fh)
+        if not backing and self.bridge.access_of(fh) == os.O_WRONLY:
+            flags |= _DIRECT
         return flags, backing
 
     def closed(self, nodeid: int) -> None:
@@ -145,8 +158,8 @@ class Session:
 
     # -- privileges ------------------------------------------------------------------------------------------
 
-    def made(self, nodeid: int) -> None:
-        """A new file: the kernel's question for its capabilities can be answered from here."""
+    def incapable_now(self, nodeid: int) -> None:
+        """A new file, or one that was looked at: the kernel's question for its capabilities can be answered from here."""
         if self.exclusive:
             if len(self.incapable) >= _INCAPABLE_MAX:
                 self.incapable.clear()

@@ -52,8 +52,7 @@ def created(session: Session, unique: int, nodeid: int, result: tuple[int, Iatt,
     node, iatt, fh = result
     if iatt.mode & privileges.PRIVILEGE_BITS:
         privileges.note(session, node, iatt)
-    session.made(node)
-    flags, backing = session.opened(node, fh)
+    flags, backing = session.made(node, fh)
     return replies.created(unique, node, iatt, session.valid_of(node), fh, flags, backing)
 
 

@@ -52,7 +52,7 @@ async def _capability(session: Session, frame: Frame, nodeid: int, size: int) ->
         value = await session.bridge.getxattr(frame, nodeid, CAPABILITY)
     except FopError as error:
         if error.errno == errno.ENODATA:
-            session.made(nodeid)
+            session.incapable_now(nodeid)
         raise
     session.capable(nodeid)
     return _sized(value, size)
