@@ -146,11 +146,11 @@ class Client(Translator):
             self.edge = _Down(self.opt.remote_subvolume)
         self.brick, self.session, self.up = None, None, False
 
-    def refusal(self, fop: Fop, now: Now | None, args: tuple[Any, ...], error: Exception) -> FopError:
+    def refusal(self, fop: str, by_name: bool, now: Now | None, args: tuple[Any, ...], error: Exception) -> FopError:
         """What the caller hears when the brick raised something else than a FopError."""
         if now is not None and isinstance(error, OSError):
-            return FopError.of(error, by_name=fop.by_name)
-        return self.broken(fop.name, args, error)
+            return FopError.of(error, by_name=by_name)
+        return self.broken(fop, args, error)
 
     def broken(self, fop: str, args: tuple[Any, ...], error: Exception) -> FopError:
         """A bug in the brick: report it once, with the call, and take the brick down."""
@@ -198,7 +198,7 @@ Method = Callable[..., Awaitable[Any]]
 
 def _plain(fop: Fop) -> Method:
     """A fop without an open file."""
-    name = fop.name
+    name, by_name = fop.name, fop.by_name
 
     async def call(self: Client, *args: Any) -> Any:
         edge = self.edge
@@ -208,14 +208,14 @@ def _plain(fop: Fop) -> Method:
         except FopError:
             raise
         except Exception as error:
-            raise self.refusal(fop, now, args, error) from error
+            raise self.refusal(name, by_name, now, args, error) from error
 
     return call
 
 
 def _on_fd(fop: Fop) -> Method:
     """A fop whose first argument is an open file."""
-    name = fop.name
+    name, by_name = fop.name, fop.by_name
 
     async def call(self: Client, frame: Frame, fd: Fd, *args: Any) -> Any:
         mine = fd.ctx[self.fd_slot]
@@ -228,14 +228,14 @@ def _on_fd(fop: Fop) -> Method:
         except FopError:
             raise
         except Exception as error:
-            raise self.refusal(fop, now, (fd, *args), error) from error
+            raise self.refusal(name, by_name, now, (fd, *args), error) from error
 
     return call
 
 
 def _closing(fop: Fop) -> Method:
     """flush and release: nothing is to be done where nothing was opened."""
-    name, last = fop.name, fop.name == "release"
+    name, by_name, last = fop.name, fop.by_name, fop.name == "release"
 
     async def call(self: Client, frame: Frame, fd: Fd, *args: Any) -> None:
         mine = fd.ctx[self.fd_slot]
@@ -253,14 +253,14 @@ def _closing(fop: Fop) -> Method:
         except FopError:
             raise
         except Exception as error:
-            raise self.refusal(fop, now, (fd, *args), error) from error
+            raise self.refusal(name, by_name, now, (fd, *args), error) from error
 
     return call
 
 
 def _on_target(fop: Fop) -> Method:
     """A fop whose first argument is an inode or an open file."""
-    name = fop.name
+    name, by_name = fop.name, fop.by_name
 
     async def call(self: Client, frame: Frame, target: Any, *args: Any) -> Any:
         if isinstance(target, Fd):
@@ -273,7 +273,7 @@ def _on_target(fop: Fop) -> Method:
         except FopError:
             raise
         except Exception as error:
-            raise self.refusal(fop, now, (target, *args), error) from error
+            raise self.refusal(name, by_name, now, (target, *args), error) from error
 
     return call
 
@@ -293,7 +293,7 @@ def _in_domain(fop: Fop) -> Method:
 
 def _opening(fop: Fop, place: int) -> Method:
     """A fop that opens the file at `place` of its arguments after the frame."""
-    name, after = fop.name, place + 1
+    name, by_name, after = fop.name, fop.by_name, place + 1
 
     async def call(self: Client, frame: Frame, *args: Any) -> Any:
         fd = args[place]
@@ -308,7 +308,7 @@ def _opening(fop: Fop, place: int) -> Method:
         except FopError:
             raise
         except Exception as error:
-            raise self.refusal(fop, now, args, error) from error
+            raise self.refusal(name, by_name, now, args, error) from error
         fd.ctx[self.fd_slot] = mine
         return reply
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 import time
 from collections.abc import Callable
@@ -259,6 +260,9 @@ class MemoryBridge:
         child.ctime = time.time_ns()
 
     # -- files -----------------------------------------------------------------------------------------------
+
+    def access_of(self, fh: int) -> int:
+        return os.O_RDWR
 
     async def create(self, frame: Frame, parent: int, name: bytes, flags: int, mode: int) -> tuple[int, Iatt, int]:
         if self.before or self.record:

@@ -347,6 +347,23 @@ def test_what_the_kernel_has_not_written_yet_is_no_hole(serve: Callable[..., Ser
     os.close(fd)
 
 
+def test_who_reads_a_new_file_sees_what_is_written_to_it_past_the_page_cache(mounted: Server) -> None:
+    path = mounted.mount / "f"
+    writer = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND)
+    os.write(writer, b"a" * 10_000)
+    with open(path, "rb") as reader, mmap.mmap(reader.fileno(), 10_000, prot=mmap.PROT_READ) as mapped:
+        assert mapped[9_999:] == b"a"
+        os.write(writer, b"b" * 5_000)
+        with open(path, "r+b", buffering=0) as other:
+            other.write(b"c")
+        assert mapped[:2] == b"ca"
+        assert reader.read() == b"c" + b"a" * 9_999 + b"b" * 5_000
+        os.truncate(path, 100)
+        os.write(writer, b"d")
+        assert path.read_bytes() == b"c" + b"a" * 99 + b"d"
+    os.close(writer)
+
+
 def test_what_others_change_becomes_visible(serve: Callable[..., Server]) -> None:
     server = serve()
     f = server.mount / "f"
