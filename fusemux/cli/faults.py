@@ -20,7 +20,7 @@ def add(arguments: Namespace, output: Output) -> None:
     placed = order(
         arguments.name, "fault-add", at=arguments.at, action=arguments.action, fops=fops, path=arguments.path,
         errno=arguments.errno, delay_s=delay_s, nth=arguments.nth, times=arguments.times, rate=arguments.rate,
-        seed=arguments.seed,
+        seed=arguments.seed, crash_point=arguments.crash_point,
     )  # fmt: skip
     output.result(placed, f"fault {placed['id']} is set at {placed['at']}")
 

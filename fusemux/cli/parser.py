@@ -172,12 +172,15 @@ def _faults(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="fault_command", metavar="COMMAND", title="commands", required=True)
     add = _add(commands, "add", "set a fault; it is counted when it fires", "faults:add")
     add.add_argument("name", metavar="VOLUME")
-    add.add_argument("action", metavar="ACTION", help="error, full, delay, freeze, short, corrupt or torn")
+    add.add_argument("action", metavar="ACTION", help="error, full, delay, freeze, short, corrupt, torn or kill")
     add.add_argument("--at", metavar="PLACE", default="mount", help="mount, a brick's number or path, or ABOVE:BELOW")
     add.add_argument("--fop", metavar="FOP", action="append", help="only these, such as writev or fsync")
     add.add_argument("--path", metavar="GLOB", help="only files whose path (without a slash: whose name) matches")
     add.add_argument("--errno", metavar="NAME", help="for error: what to answer (default EIO)")
     add.add_argument("--delay", metavar="TIME", help="for delay: how long, such as 0.2s")
+    add.add_argument(
+        "--crash-point", metavar="POINT", help="for kill: pre-op-done, op-done or before-post-op of a replica set"
+    )
     add.add_argument("--nth", metavar="N", type=int, help="only the n-th that matches, from 1")
     add.add_argument("--times", metavar="N", type=int, help="at most so often")
     add.add_argument("--rate", metavar="SHARE", type=float, help="this share of what matches, at random")

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from fusemux.bricks.brick import Brick
+from fusemux.graph.debug.crash import arm, disarm
 from fusemux.graph.debug.fault import NEEDS_SPACE, Fault, lift, place
 from fusemux.graph.framework.errors import FusemuxError
 from fusemux.graph.framework.linking import Edge
 from fusemux.graph.framework.options import nearest
+from fusemux.graph.framework.translator import Translator
 
 if TYPE_CHECKING:
     from fusemux.serve.server import Server
@@ -33,14 +35,14 @@ class _Placed:
     volume: str
     where: str
     fault: Fault
-    edges: list[Edge]
+    places: list[Edge | Translator]  # a translator for a fault at a crash point
 
     def value(self) -> dict[str, Any]:
         fault = self.fault
         return {
             "id": self.number, "volume": self.volume, "at": self.where, "action": fault.action, "fault": str(fault),
             "fops": sorted(fault.fops), "path": fault.path, "nth": fault.nth, "times": fault.times, "rate": fault.rate,
-            "matched": fault.matched, "fired": fault.fired,
+            "matched": fault.matched, "fired": fault.fired, "crash_point": fault.crash_point,
         }  # fmt: skip
 
 
@@ -63,18 +65,21 @@ class Faults:
     # -- faults ----------------------------------------------------------------------------------------------
 
     async def add(self, volume: str, at: str = "mount", **words: Any) -> dict[str, Any]:
-        """Place a fault at `mount`, at a brick (its number or path), or between two translators, `ABOVE:BELOW`."""
+        """Place a fault at `mount`, at a brick (its number or path), or between two translators, `ABOVE:BELOW`.
+
+        A crash point is one of all replica sets (`mount`), or of the one that `at` names.
+        """
         return self._place(volume, at, fault_of(words)).value()
 
     def _place(self, volume: str, at: str, fault: Fault) -> _Placed:
         if len(self.placed) >= _FAULTS_MAX:
             raise FusemuxError(f"{_FAULTS_MAX} faults are set already; clear some")
         served = self._served(volume)
-        edges = edges_at(served, at)
-        for edge in edges:
-            place(edge, fault)
+        places: list[Edge | Translator] = [*(crashing_in(served, at) if fault.crash_point else edges_at(served, at))]
+        for where in places:
+            arm(where, fault) if isinstance(where, Translator) else place(where, fault)
         self._last += 1
-        self.placed[self._last] = _Placed(self._last, volume, at, fault, edges)
+        self.placed[self._last] = _Placed(self._last, volume, at, fault, places)
         return self.placed[self._last]
 
     async def listed(self, volume: str) -> list[dict[str, Any]]:
@@ -86,9 +91,9 @@ class Faults:
         if number is not None and not gone:
             raise FusemuxError(f"volume {volume!r} has no fault {number}; `fusemux fault list` shows them")
         for placed in gone:
-            for edge in placed.edges:
+            for where in placed.places:
                 with contextlib.suppress(ValueError):
-                    lift(edge, placed.fault)
+                    disarm(where, placed.fault) if isinstance(where, Translator) else lift(where, placed.fault)
             del self.placed[placed.number]
         return len(gone)
 
@@ -190,6 +195,16 @@ def fault_of(words: dict[str, Any]) -> Fault:
         return Fault(**{**given, "fops": frozenset(given.get("fops", ()))})
     except ValueError as error:
         raise FusemuxError(f"fault: {error}") from None
+
+
+def crashing_in(served: ServedVolume, at: str) -> list[Translator]:
+    """The translators that have crash points.  Raises FusemuxError."""
+    found = [t for t in served.graph.translators.values() if getattr(t, "crash_points", ()) and at in ("mount", t.name)]
+    if not found:
+        raise FusemuxError(
+            f"volume {served.name!r} has no crash points at {at!r}: they are in replica sets; give mount, or the set's name"
+        )
+    return found
 
 
 def edges_at(served: ServedVolume, at: str) -> list[Edge]:

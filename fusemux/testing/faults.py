@@ -51,6 +51,13 @@ class Actions(ABC, Generic[Placed]):
         """Wait until the fault is cleared."""
         return self._place("freeze", **which)
 
+    def kill(self, crash_point: str | None = None, **which: Any) -> Placed:
+        """The serving process dies as by SIGKILL before it calls what is below, or at a crash point of a replica set.
+
+        The points of a transaction are `pre-op-done`, `op-done` and `before-post-op`.
+        """
+        return self._place("kill", crash_point=crash_point, **which)
+
     def _place(self, action: str, **words: Any) -> Placed:
         fop = words.pop("fop", None)
         if fop is not None:

@@ -71,6 +71,16 @@ class ServerProcess:
             self._child.kill()
             self._child.wait()
 
+    def wait_ended(self, within_s: float) -> bool:
+        """Whether it ends by itself in time."""
+        if self._child is None:
+            return True
+        try:
+            self._child.wait(within_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def end(self) -> None:
         """SIGTERM: it unmounts and lets go; killed when that takes too long."""
         if self._child is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from fusemux.serve.control import Unreachable
 from fusemux.serve.unmounting import write_back
 from fusemux.testing.brick import Brick
 from fusemux.testing.copies import Comparison, compare
-from fusemux.testing.faults import Faults
+from fusemux.testing.faults import Faults, NotFired
 from fusemux.testing.place import Place, sets_of
 from fusemux.testing.report import POLL_S, NotHealed, pending, report
 from fusemux.testing.server import ServerProcess
@@ -90,9 +91,15 @@ class Volume:
         self._server.end()
         self._server.start()
 
+    def wait_killed(self, *, within_s: float = 5) -> None:
+        """Until a fault has killed the serving process; then `crash` starts another.  Raises NotFired when none does."""
+        if not self._server.wait_ended(within_s):
+            raise NotFired(f"the serving process of {self.name} is still there after {within_s:g} s")
+
     def _forget_faults(self) -> None:
         for fault in self.faults:
-            fault.look()
+            with contextlib.suppress(Unreachable):  # it may be this fault that has killed the server
+                fault.look()
             fault.gone = True
 
     # -- healing ---------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ The actions:
     corrupt  one bit in the middle of what is read, or written, is flipped
     torn     the first half is written, then EIO: what a power cut in the middle of a write leaves
     freeze   wait until the fault is lifted
+    kill     the process dies, as by SIGKILL, before the child is called, or at a `crash_point` (crash.py)
 
 Paths are those of the volume ("/dir/file"), matched as in fnmatch(3) without FNM_PATHNAME, or by the last name when the
 pattern has no slash.  They are asked of the bricks (`glusterfs.ancestry.path`) only while a fault with a pattern is placed.
@@ -25,7 +26,9 @@ import errno
 import fnmatch
 import logging
 import math
+import os
 import random
+import signal
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,11 +43,12 @@ from fusemux.graph.framework.linking import Edge, Method
 from fusemux.graph.framework.options import nearest
 from fusemux.graph.framework.types import Frame
 
-__all__ = ["ACTIONS", "NEEDS_SPACE", "Fault", "lift", "place"]
+__all__ = ["ACTIONS", "CRASH_POINTS", "NEEDS_SPACE", "Fault", "FaultWeaver", "die", "lift", "place"]
 
 log = logging.getLogger("fusemux.fault")
 
-ACTIONS = ("error", "delay", "short", "corrupt", "torn", "freeze")
+ACTIONS = ("error", "delay", "short", "corrupt", "torn", "freeze", "kill")
+CRASH_POINTS = ("pre-op-done", "op-done", "before-post-op")  # of cluster/replicate
 NEEDS_SPACE = frozenset(
     {"create", "tmpfile", "mknod", "mkdir", "symlink", "link", "writev", "truncate", "fallocate", "setxattr"}
 )
@@ -66,6 +70,7 @@ class Fault:
     rate: float = 1.0  # this share of what matches
     seed: int | None = None
     label: str = ""
+    crash_point: str | None = None
     matched: int = 0
     fired: int = 0
     _random: random.Random = field(init=False, repr=False)
@@ -82,6 +87,11 @@ class Fault:
             self.fops = self.fops or possible
             if not self.fops <= possible:
                 raise FusemuxError(f"fault {self.action!r} is for {', '.join(sorted(possible))} only")
+        if self.crash_point is not None and (self.action != "kill" or self.crash_point not in CRASH_POINTS):
+            hint = nearest(self.crash_point, CRASH_POINTS)
+            raise FusemuxError(
+                f"crash point {self.crash_point!r}{hint}: there are {', '.join(CRASH_POINTS)}, for action kill"
+            )
         if not 0 < self.rate <= 1:
             raise FusemuxError(f"fault rate {self.rate:g}: expected a share above 0 and at most 1")
         self._random = random.Random(self.seed)
@@ -118,8 +128,8 @@ class Fault:
 def place(edge: Edge, fault: Fault) -> None:
     """Put `fault` on `edge`; it acts on the next fop."""
     weaver = edge.weaver
-    if not isinstance(weaver, _Weaver):
-        weaver = edge.weaver = _Weaver(edge)
+    if not isinstance(weaver, FaultWeaver):
+        weaver = edge.weaver = FaultWeaver(edge)
     weaver.faults.append(fault)
     fault.thawed = trio.Event()
     edge.rebind()
@@ -128,7 +138,7 @@ def place(edge: Edge, fault: Fault) -> None:
 def lift(edge: Edge, fault: Fault) -> None:
     """Take `fault` off `edge` again.  ValueError when it is not there."""
     weaver = edge.weaver
-    if not isinstance(weaver, _Weaver):
+    if not isinstance(weaver, FaultWeaver):
         raise ValueError("no fault is placed here")
     weaver.faults.remove(fault)
     fault.thawed.set()
@@ -137,7 +147,7 @@ def lift(edge: Edge, fault: Fault) -> None:
     edge.rebind()
 
 
-class _Weaver:
+class FaultWeaver:
     """Wraps the methods of one edge that its faults may act on."""
 
     def __init__(self, edge: Edge) -> None:
@@ -157,7 +167,7 @@ class _Weaver:
         async def faulty(*args: Any) -> Any:
             call: Method = method
             for fault in faults:
-                if not fault.spent and await self._matches(fault, fop, args) and fault.due():
+                if not fault.spent and await self.matches(fault, fop, args) and fault.due():
                     log.warning("injected %s into %s of %s (number %d)", fault, fop.name, self.edge.name, fault.fired)
                     call = _afflicted(fault, fop, call)
             if fop.name == "rename":
@@ -166,7 +176,7 @@ class _Weaver:
 
         return faulty
 
-    async def _matches(self, fault: Fault, fop: Fop, args: Sequence[Any]) -> bool:
+    async def matches(self, fault: Fault, fop: Fop, args: Sequence[Any]) -> bool:
         if fault.path is None:
             return True
         for path in await self._paths_of(fop, args):
@@ -230,8 +240,17 @@ def _afflicted(fault: Fault, fop: Fop, call: Method) -> Method:
         await call(*_with_data(args, args[2][: len(args[2]) // 2]))
         raise FopError(errno.EIO, "injected: torn write")
 
-    actions = {"error": error, "delay": delay, "short": short, "corrupt": corrupt, "torn": torn, "freeze": freeze}
+    async def kill(*args: Any) -> Any:
+        die()
+
+    actions = {"error": error, "delay": delay, "short": short, "corrupt": corrupt, "torn": torn, "freeze": freeze,
+               "kill": kill}  # fmt: skip
     return actions[fault.action]
+
+
+def die() -> None:
+    """What kill -9 does."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _with_data(args: Sequence[Any], data: Any) -> tuple[Any, ...]:

@@ -49,6 +49,7 @@ class Core(Translator):
     inode_slots = 1  # Copies
     fd_slots = 1  # Opened
     options = OPTIONS
+    crash_points = ("pre-op-done", "op-done", "before-post-op")  # of every transaction
 
     def __init__(self, name: str, given: Mapping[str, str], process: Process) -> None:
         super().__init__(name, given, process)
@@ -65,6 +66,7 @@ class Core(Translator):
         self.token: object = object()
         self.clean_token: object | None = None
         self.blames = 0  # how often copies were blamed: what was asked of them before that may be out of date
+        self.crash: Any = None  # what is armed at crash points (debug/crash.py)
         self._ways: tuple[Any, ...] = ()
         self._merged_for: Xdata = None
         self._merged: Mapping[bytes, Any] = {}
@@ -115,6 +117,7 @@ class Core(Translator):
         if not members.count:
             return  # not initialised yet
         usual = bool(self.opt.eager_lock and self.opt.post_op_delay_secs and self.opt.optimistic_change_log)
+        usual = usual and self.crash is None  # the plain way has no crash points
         self.inline = not any(edge.suspends for edge in self.children)
         self.policy = self._read_policy()
         fast = members.complete and self.inline and usual

@@ -165,12 +165,20 @@ class Transactions(Core):
         if change.kind == METADATA:
             self.require_data_copy(took & sources)
         if took == everyone and self.opt.optimistic_change_log:
-            replies = await self.wind(took, change.fop, *change.args)
+            replies = await self._operate(change, took)
             return await self._conclude(change, took, replies, sources, dirtied=False)
         absent = everyone & ~took
         marked = await self._pre_op(change, took, absent)
-        replies = await self.wind(marked, change.fop, *change.args)
+        replies = await self._operate(change, marked)
         return await self._conclude(change, marked, replies, sources, dirtied=True, absent=absent, late=took & ~marked)
+
+    async def _operate(self, change: Change, which: int) -> Replies:
+        if self.crash is None:
+            return await self.wind(which, change.fop, *change.args)
+        await self.crash("pre-op-done", frozenset({change.fop}), change.args)
+        replies = await self.wind(which, change.fop, *change.args)
+        await self.crash("op-done", frozenset({change.fop}), change.args)
+        return replies
 
     def require_data_copy(self, sources: int) -> None:
         """Refuse to change a file of which only the arbiter has a good copy.  Raises ENOTCONN."""
@@ -260,6 +268,8 @@ class Transactions(Core):
 
     async def _post_op(self, change: Change, marked: int, result: Verdict, accused: int) -> int:
         """The children on which everything was recorded."""
+        if self.crash is not None:
+            await self.crash("before-post-op", frozenset({change.fop}), change.args)
         recorded = result.good
         for inode, name in change.owners:
             which, by = (result.absolved, -1) if result.absolved else (accused, 1)

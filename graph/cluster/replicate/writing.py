@@ -51,6 +51,7 @@ class DataChange:
 
 
 _AGAIN = object()
+DATA_FOPS = frozenset({"writev", "truncate", "fallocate", "copy_file_range"})  # one post-op stands for many of these
 
 
 class Writing(Transactions):
@@ -167,7 +168,11 @@ class Writing(Transactions):
             if self._lingering and not whole:
                 return _AGAIN
             eager = await self._begin_general(inode, took, sources)
+        if self.crash is not None:
+            await self.crash("pre-op-done", frozenset({change.fop}), change.args)
         replies = await self.wind(eager.children, change.fop, *change.args)
+        if self.crash is not None:
+            await self.crash("op-done", frozenset({change.fop}), change.args)
         return await self._end_general(change, eager, replies, sources, whole)
 
     async def _end_general(self, change: DataChange, eager: Eager, replies: Replies, sources: int, whole: bool) -> Any:
@@ -276,6 +281,8 @@ class Writing(Transactions):
         Until this is done the file stays in the table, so that whoever settles it meanwhile waits for the end.
         """
         gfid = eager.inode.gfid
+        if self.crash is not None:
+            await self.crash("before-post-op", DATA_FOPS, (self.internal, eager.inode))
         try:
             if eager.token is self.token and not (eager.unstable and self.opt.ensure_durability):
                 await self.loop("xattrop", (self.internal, eager.inode, ADD_ARRAY, self.keys.delta(DATA, -1), None))

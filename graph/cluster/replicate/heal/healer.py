@@ -72,6 +72,7 @@ class Healer:
         self.progress = Progress()
         self._wanted = trio.Event()
         self._full = False
+        self._sweeping = trio.Lock()
         self.busy: dict[bytes, trio.Event] = {}  # being healed now, and the end of it
         self.conflicts: set[bytes] = set()  # directories with names that are different files on different copies
         self.accessed = Accessed(self)
@@ -100,7 +101,14 @@ class Healer:
     # -- sweeps ----------------------------------------------------------------------------------------------
 
     async def sweep(self, *, full: bool = False) -> Progress:
-        """Heal what the indices list (with `full`: everything).  Raises FopError (ENOTCONN) while a copy is away."""
+        """Heal what the indices list (with `full`: everything), after the sweep that is under way.
+
+        Raises FopError (ENOTCONN) while a copy is away.
+        """
+        async with self._sweeping:
+            return await self._sweep(full)
+
+    async def _sweep(self, full: bool) -> Progress:
         progress = self.progress = Progress(running=True)
         full = full or self.core.trust.unclean
         touched = False
