@@ -74,7 +74,6 @@ class Healer:
         self._full = False
         self._sweeping = trio.Lock()
         self.busy: dict[bytes, trio.Event] = {}  # being healed now, and the end of it
-        self.conflicts: set[bytes] = set()  # directories with names that are different files on different copies
         self.accessed = Accessed(self)
 
     # -- when ------------------------------------------------------------------------------------------------
@@ -204,8 +203,38 @@ class Healer:
 
     async def listed_on(self, child: int) -> set[bytes]:
         """The gfids in the indices of one brick; a file that is being written right now is dirty, but not pending."""
-        pending, dirty = [await self._index(child, kind) for kind in INDICES]
+        pending, dirty = await self.indices_on(child)
         return pending | {gfid for gfid in dirty if not self._being_written(gfid)}
+
+    async def indices_on(self, child: int) -> tuple[set[bytes], set[bytes]]:
+        """The gfids of which one brick accuses others, and those with a mark of work that was begun."""
+        pending, dirty = [await self._index(child, kind) for kind in INDICES]
+        return pending, dirty
+
+    async def pending_on(self, child: int) -> set[bytes]:
+        """What one brick lists, without what is gone and what is only being changed just now."""
+        pending, dirty = await self.indices_on(child)
+        left = {gfid for gfid in pending if not await self._gone(gfid)}
+        return left | {gfid for gfid in dirty - pending if await self._unfinished(gfid)}
+
+    async def _unfinished(self, gfid: bytes) -> bool:
+        """Whether there is a mark of which nobody who has set it knows any more."""
+        core = self.core
+        if self._being_written(gfid):
+            return False
+        grants = await core.locks.acquire_all(
+            [(gfid, locks.name(None)), (gfid, locks.metadata()), (gfid, locks.data())]
+        )
+        try:
+            if self._being_written(gfid):
+                return False
+            inode = Inode(gfid, 0, core.graph.itable.inode_slots)
+            replies = await core.wind(core.members.up, "lookup", core.internal, inode, b"", core.keys.ask)
+            return any(
+                any((reply.xdata or {}).get(core.keys.dirty, b"")) for reply in replies if isinstance(reply, Iatt)
+            )
+        finally:
+            core.locks.release(*grants)
 
     async def _index(self, child: int, kind: bytes) -> set[bytes]:
         """The gfids in one index of one brick; none when the brick keeps no index."""
@@ -228,8 +257,11 @@ class Healer:
 
     def _being_written(self, gfid: bytes) -> bool:
         """Whether all copies take part in the writes that have set its mark."""
-        eager = self.core.eager.get(gfid)
-        return eager is not None and eager.token is self.core.token
+        eager, core = self.core.eager.get(gfid), self.core
+        if eager is None or eager.token is core.token:
+            return eager is not None
+        whole = eager.children == core.members.everyone and core.members.complete
+        return whole and not (eager.absent or eager.failed or eager.stuck)
 
     async def accuse_new(self, child: int) -> None:
         """`child` was replaced by an empty brick, or added: have the others accuse it of the root, and mark it dirty."""
@@ -241,11 +273,14 @@ class Healer:
         root.ctx[core.inode_slot] = None
 
     async def _gone_everywhere(self, gfid: bytes) -> bool:
-        """Whether no copy has it, or only among what is parked and about to be purged."""
+        return self.core.members.complete and await self._gone(gfid)
+
+    async def _gone(self, gfid: bytes) -> bool:
+        """Whether no copy that is up has it, or only among what is parked and about to be purged."""
         inode = Inode(gfid, 0, self.core.graph.itable.inode_slots)
         replies = await self.core.wind(self.core.members.up, "lookup", self.core.internal, inode, b"", None)
         for edge, reply in zip(self.core.children, replies, strict=True):
-            if isinstance(reply, FopError) and reply.errno in (errno.ENOENT, errno.ESTALE):
+            if reply is None or (isinstance(reply, FopError) and reply.errno in (errno.ENOENT, errno.ESTALE)):
                 continue
             if not isinstance(reply, Iatt) or not await is_parked(self.core, edge.index, inode):
                 return False
@@ -341,8 +376,6 @@ class Healer:
             any(outcome.pending for outcome in outcomes),
             any(outcome.plan.split_brain or outcome.conflict for outcome in outcomes),
         )
-        if ENTRY in kinds:
-            (self.conflicts.add if any(outcome.conflict for outcome in outcomes) else self.conflicts.discard)(gfid)
         if healed.changed:
             log.info("%s: healed %s", core.name, gfid_text(gfid))
             if not stat.S_ISDIR(kind) or any(outcome.changed and outcome.plan.source < 0 for outcome in outcomes):
