@@ -61,9 +61,26 @@ class Progress:
 
     running: bool = False
     healed: int = 0
-    failed: int = 0
-    split_brain: int = 0
-    seen: set[bytes] = field(default_factory=set, repr=False)
+    left: dict[bytes, Healed] = field(default_factory=dict, repr=False)  # what is still to be healed
+    crawled: set[bytes] = field(
+        default_factory=set, repr=False
+    )  # what looking at everything has found, and could not heal
+
+    def count(self, gfid: bytes, healed: Healed) -> None:
+        """What came of healing one inode."""
+        self.healed += healed.changed
+        if healed.pending:
+            self.left[gfid] = healed
+        else:
+            self.left.pop(gfid, None)
+
+    @property
+    def failed(self) -> int:
+        return len(self.left)
+
+    @property
+    def split_brain(self) -> int:
+        return sum(healed.split_brain for healed in self.left.values())
 
 
 class Healer:
@@ -118,6 +135,7 @@ class Healer:
                 if full:
                     if await self._crawl(progress):
                         await self._vouch()
+                    progress.crawled = set(progress.left)
                     full = False
                 touched |= await self._sweep_index(progress)
                 if progress.healed == healed:
@@ -161,13 +179,13 @@ class Healer:
     async def _sweep_index(self, progress: Progress) -> bool:
         """Whether anything was listed."""
         listed = await self.listed()
-        progress.failed = progress.split_brain = 0
+        progress.left = {}  # all of that is looked at again
         window = max(1, self.core.opt.shd_max_threads)
-        order = iter(sorted(listed, key=lambda gfid: (gfid != ROOT_GFID, gfid)))
+        order = iter(sorted(listed | progress.crawled, key=lambda gfid: (gfid != ROOT_GFID, gfid)))
 
         async def worker() -> None:
             for gfid in order:
-                self._count(progress, await self._try(gfid))
+                progress.count(gfid, await self._try(gfid))
                 await trio.lowlevel.checkpoint()
 
         if window == 1 or self.core.inline:
@@ -187,12 +205,6 @@ class Healer:
                 return Healed(False, False, False)
             log.info("%s: %s is not healed: %s", self.core.name, gfid_text(gfid), error)
             return Healed(False, True, False)
-
-    @staticmethod
-    def _count(progress: Progress, healed: Healed) -> None:
-        progress.healed += healed.changed
-        progress.failed += healed.pending
-        progress.split_brain += healed.split_brain
 
     async def listed(self) -> set[bytes]:
         """The gfids that the indices of the bricks that are up list."""
@@ -299,7 +311,7 @@ class Healer:
     async def _crawl(self, progress: Progress) -> bool:
         """Every directory from the root down, and all that is in it; whether all could be looked at."""
         complete = True
-        self._count(progress, await self.heal(ROOT_GFID, full=True))
+        progress.count(ROOT_GFID, await self.heal(ROOT_GFID, full=True))
         pending = [self.core.graph.itable.root]
         while pending:
             directory = pending.pop()
@@ -317,9 +329,9 @@ class Healer:
             healed = await self.heal(iatt.gfid, full=True)
         except FopError as error:
             log.info("%s: %s is not healed: %s", self.core.name, gfid_text(iatt.gfid), error)
-            progress.failed += 1
+            progress.count(iatt.gfid, Healed(False, True, False))
             return False
-        self._count(progress, healed)
+        progress.count(iatt.gfid, healed)
         return healed.split_brain or not healed.pending
 
     async def _children_of(self, directory: Inode) -> AsyncGenerator[Iatt, None]:
