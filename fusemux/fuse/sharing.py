@@ -15,8 +15,11 @@ Not handled: an access time that a read through one mount has set shows at the o
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
@@ -24,11 +27,15 @@ import trio
 from fusemux.fuse.bridge import Bridge, BridgeOptions
 from fusemux.fuse.calls.locks import LockCalls
 from fusemux.fuse.nodes import ROOT_ID, NodeTable, Place
+from fusemux.graph.cluster.distribute.locks import Locks
+from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.graph import Graph
 from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.types import DirEntry, Frame, Iatt, SetAttr
 
 __all__ = ["Company", "LockingBridge", "SharedBridge"]
+
+_RENAMES = b"\xff" * 16  # stands for all renames from one directory to another: only one at a time
 
 
 class LockingBridge(LockCalls, Bridge):
@@ -99,6 +106,7 @@ class Company:
         self.unlinked: set[Inode] = set()
         self.linked: set[Inode] = set()
         self.changes = 0
+        self.changing = Locks()  # of directories
         self.appending: dict[bytes, trio.Lock] = {}  # by gfid, while somebody appends and the graph may wait
 
 
@@ -150,12 +158,39 @@ class SharedBridge(LockingBridge):
         for bridge in self._others():
             super(SharedBridge, bridge)._remember(inode, last)
 
+    @asynccontextmanager
+    async def _alone(self, *places: Place) -> AsyncIterator[None]:
+        """Change these names while no other place changes anything in their directories, or in what they name.
+
+        One kernel sees to that for its own callers, with the same locks: see directory-locking in Linux's documentation.
+        """
+        directories = {inode.gfid for parent, _ in places if (inode := self.known.get(parent)) is not None}
+        if len(directories) > 1:
+            directories.add(_RENAMES)
+        named = (self.nodes.child(*place) for place in places)
+        directories |= {inode.gfid for inode in named if inode is not None and stat.S_ISDIR(inode.type)}
+        keys = await self.company.changing.take(*((gfid, b"") for gfid in directories))
+        try:
+            self._require_there(*(parent for parent, _ in places))
+            yield
+        finally:
+            self.company.changing.give(keys)
+
+    def _require_there(self, *directories: int) -> None:
+        """One kernel knows which directories it has removed, but not which ones another has."""
+        if any(nodeid in self.nodes.removed for nodeid in directories):
+            raise FopError(errno.ENOENT, "the directory was removed at another place")
+
     # -- finding ---------------------------------------------------------------------------------------------
 
     async def lookup(self, frame: Frame, parent: int, name: bytes) -> tuple[int, Iatt]:
         """Who is told of a node only now was not told what has changed since the bricks were asked."""
         before = self.company.changes
-        nodeid, iatt = await super().lookup(frame, parent, name)
+        try:
+            nodeid, iatt = await super().lookup(frame, parent, name)
+        except FopError:
+            self._require_there(parent)
+            raise
         if self.company.changes != before:
             self.doubtful.add(nodeid)
         return nodeid, iatt
@@ -175,38 +210,45 @@ class SharedBridge(LockingBridge):
     # -- names -----------------------------------------------------------------------------------------------
 
     async def mknod(self, frame: Frame, parent: int, name: bytes, mode: int, rdev: int) -> tuple[int, Iatt]:
-        made = await super().mknod(frame, parent, name, mode, rdev)
+        async with self._alone((parent, name)):
+            made = await super().mknod(frame, parent, name, mode, rdev)
         self._tell_name(parent, name)
         return made
 
     async def mkdir(self, frame: Frame, parent: int, name: bytes, mode: int) -> tuple[int, Iatt]:
-        made = await super().mkdir(frame, parent, name, mode)
+        async with self._alone((parent, name)):
+            made = await super().mkdir(frame, parent, name, mode)
         self._tell_name(parent, name)
         return made
 
     async def symlink(self, frame: Frame, parent: int, name: bytes, text: bytes) -> tuple[int, Iatt]:
-        made = await super().symlink(frame, parent, name, text)
+        async with self._alone((parent, name)):
+            made = await super().symlink(frame, parent, name, text)
         self._tell_name(parent, name)
         return made
 
     async def link(self, frame: Frame, nodeid: int, newparent: int, newname: bytes) -> tuple[int, Iatt]:
-        made = await super().link(frame, nodeid, newparent, newname)
+        async with self._alone((newparent, newname)):
+            made = await super().link(frame, nodeid, newparent, newname)
         self._tell_name(newparent, newname, self.known.get(nodeid))
         return made
 
     async def unlink(self, frame: Frame, parent: int, name: bytes) -> None:
-        inode = self.nodes.child(parent, name)
-        await super().unlink(frame, parent, name)
+        async with self._alone((parent, name)):
+            inode = self.nodes.child(parent, name)
+            await super().unlink(frame, parent, name)
         self._tell_name(parent, name, inode)
 
     async def rmdir(self, frame: Frame, parent: int, name: bytes) -> None:
-        inode = self.nodes.child(parent, name)
-        await super().rmdir(frame, parent, name)
+        async with self._alone((parent, name)):
+            inode = self.nodes.child(parent, name)
+            await super().rmdir(frame, parent, name)
         self._tell_name(parent, name, inode)
 
     async def rename(self, frame: Frame, parent: int, name: bytes, newparent: int, newname: bytes, flags: int) -> None:
-        moved, replaced = self.nodes.child(parent, name), self.nodes.child(newparent, newname)
-        await super().rename(frame, parent, name, newparent, newname, flags)
+        async with self._alone((parent, name), (newparent, newname)):
+            moved, replaced = self.nodes.child(parent, name), self.nodes.child(newparent, newname)
+            await super().rename(frame, parent, name, newparent, newname, flags)
         self._tell_name(parent, name, moved)
         self._tell_name(newparent, newname, replaced)
 
@@ -217,7 +259,8 @@ class SharedBridge(LockingBridge):
             self._appending.add(fh)
 
     async def create(self, frame: Frame, parent: int, name: bytes, flags: int, mode: int) -> tuple[int, Iatt, int]:
-        made = await super().create(frame, parent, name, flags, mode)
+        async with self._alone((parent, name)):
+            made = await super().create(frame, parent, name, flags, mode)
         self._opened_with(made[2], flags)
         self._tell_name(parent, name, self.known.get(made[0]))
         return made

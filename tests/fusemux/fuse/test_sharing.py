@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -11,6 +13,7 @@ import trio.testing
 
 from fusemux.fuse.bridge import Bridge, BridgeOptions
 from fusemux.fuse.sharing import Company, SharedBridge
+from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.types import Frame, Iatt, SetAttr
 from tests.fusemux.fuse.memory import Memory, memory_graph
@@ -153,6 +156,10 @@ def test_what_one_kernel_removes_while_the_other_is_in_it_answers_as_it_was_last
         folder = await two.find(b"folder")
         await one.bridge.rmdir(F, ROOT, b"folder")
         assert (await two.bridge.getattr(F, folder)).nlink == 0
+        for call in (two.bridge.lookup(F, folder, b"name"), two.bridge.mkdir(F, folder, b"name", 0o755)):
+            with pytest.raises(FopError) as refused:
+                await call
+            assert refused.value.errno == errno.ENOENT
 
     play(scene)
 
@@ -202,5 +209,31 @@ def test_attributes_read_before_a_change_and_answered_after_it_are_not_kept(monk
         assert two.bridge.doubtful == {node}
         two.bridge.forget(node, 1)
         assert not two.bridge.doubtful
+
+    play(scene)
+
+
+def test_changes_of_one_directory_from_two_places_come_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(one: Kernel, two: Kernel, memory: Memory) -> None:
+        await one.make(b"file")
+        await one.bridge.mkdir(F, ROOT, b"folder", 0o755)
+        folder = await two.find(b"folder")
+        go, real = trio.Event(), memory.unlink
+
+        async def slow(*args: Any, **more: Any) -> None:
+            await go.wait()
+            await real(*args, **more)
+
+        monkeypatch.setattr(one.bridge.top, "unlink", slow)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.bridge.unlink, F, ROOT, b"file")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(two.bridge.symlink, F, ROOT, b"file", b"text")
+            await trio.testing.wait_all_tasks_blocked()
+            await two.bridge.symlink(F, folder, b"elsewhere", b"text")
+            assert memory.calls["symlink"] == 1
+            go.set()
+        assert memory.calls["symlink"] == 2
+        assert not two.bridge.company.changing.held
 
     play(scene)

@@ -366,3 +366,39 @@ def test_what_would_keep_the_places_apart_is_refused(volume_place: Place, option
     with pytest.raises(AssertionError, match=why):
         volume_place.mount_at_places("1,name=web", option)
     assert volume_place.mounts() == []
+
+
+# Makes, moves and removes things at random; two of them get in each other's way.  Says which errors were no answer to that.
+_MEDDLER = """
+import errno, os, random, sys
+usual = {"ENOENT", "EEXIST", "ENOTEMPTY", "ENOTDIR", "EISDIR", "EINVAL", "EPERM", "ESTALE"}
+draw = random.Random(int(sys.argv[2]))
+def path():
+    return os.path.join(sys.argv[1], *(draw.choice("abcd") for _ in range(draw.choice((1, 1, 2, 3)))))
+calls = [lambda: open(path(), "a").write("x"), lambda: os.mkdir(path()), lambda: os.rename(path(), path()),
+         lambda: os.unlink(path()), lambda: os.rmdir(path()), lambda: os.link(path(), path()), lambda: os.listdir(path())]
+for _ in range(150):
+    try:
+        draw.choice(calls)()
+    except OSError as error:
+        if errno.errorcode[error.errno] not in usual:
+            print(error)
+"""
+
+
+def test_bricks_on_disks_stay_alike_when_both_places_change_the_same_names(volume_place: Place) -> None:
+    bricks = [volume_place.root / f"b{number}" for number in range(4)]
+    volume_place.run(*FUSEMUX, "volume", "create", "web", "replica", "2", *bricks)
+    places = volume_place.mount_at_places("web")
+    meddlers = [
+        subprocess.Popen([sys.executable, "-c", _MEDDLER, str(where), str(seed)], stdout=subprocess.PIPE, text=True)
+        for seed, where in enumerate(places)
+    ]
+    assert [meddler.communicate()[0] for meddler in meddlers] == ["", ""]
+    one, two = [
+        sorted((path.relative_to(where), path.stat().st_ino, path.stat().st_nlink) for path in where.rglob("*"))
+        for where in places
+    ]
+    assert one == two
+    info = json.loads(volume_place.run(*FUSEMUX, "volume", "heal", "web", "info", "--json").stdout)
+    assert str(info).count("'split_brain': True") == 0
