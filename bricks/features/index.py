@@ -66,7 +66,7 @@ class Index(Translator):
     async def init(self) -> None:
         if not self.opt.index_base:
             raise FusemuxError(f"{self.name}: option index-base is missing; it is BRICK/.glusterfs/indices")
-        self._pooled = any(edge.translator.suspends for edge in self.children)  # known before the edges are bound
+        self._pooled = _waits(self)
         await self._blocking(self._open)
 
     async def fini(self) -> None:
@@ -259,6 +259,13 @@ class _Listing:
             return sorted(os.fsencode(name) for name in os.listdir(f"{self.path}/{gfid_text(gfid)}"))
         except FileNotFoundError:
             return []
+
+
+def _waits(translator: Translator) -> bool:
+    """Whether what is below may wait, before the edges are bound: the leaf knows it."""
+    if not translator.children:
+        return translator.suspends
+    return any(_waits(edge.translator) for edge in translator.children)
 
 
 def _encoded(words: Any) -> tuple[bytes, ...]:

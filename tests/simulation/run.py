@@ -100,7 +100,7 @@ class Simulation(Steps):
     def _sections(self, place: int) -> Any:
         arbiter = self.arbiter and place == len(self.paths) - 1
         types = (("features/arbiter",) if arbiter else ()) + ("features/index",)
-        return brick_sections(self.paths[place], types, {})
+        return brick_sections(self.paths[place], types, {"health-check-interval": "0"})  # that has a thread
 
     async def _serve(self, process: Process, bricks: list[Brick]) -> None:
         options = {**_OPTIONS, "arbiter-count": "1"} if self.arbiter else _OPTIONS

@@ -22,12 +22,12 @@ def test_whatever_fails_the_copies_become_equal_and_nothing_acknowledged_is_lost
     assert not failures, "\n".join(failures)
 
 
-@pytest.mark.parametrize("copies", [2, 3])
+@pytest.mark.parametrize(("copies", "arbiter"), KINDS)
 @pytest.mark.parametrize("seed", [3, 4, 6])
-def test_a_seed_replays_call_by_call(copies: int, seed: int) -> None:
+def test_a_seed_replays_call_by_call(copies: int, arbiter: bool, seed: int) -> None:
     with Ground() as ground:
-        first = simulate(seed, ground, copies=copies)
+        first = simulate(seed, ground, copies=copies, arbiter=arbiter)
 
-        simulate(seed + 1, ground, copies=copies)
+        simulate(seed + 1, ground, copies=copies, arbiter=arbiter)
 
-        assert simulate(seed, ground, copies=copies) == first
+        assert simulate(seed, ground, copies=copies, arbiter=arbiter) == first
