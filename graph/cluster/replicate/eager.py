@@ -26,7 +26,8 @@ class Eager:
     """A data transaction that is kept open: the dirty mark is set on `children`, which have taken part in every write."""
 
     __slots__ = (
-        "absent", "children", "end", "failed", "fd", "inode", "recorded", "stuck", "tick", "token", "unstable", "used",
+        "absent", "children", "end", "failed", "fd", "inode", "recorded", "stuck", "suspects", "tick", "token", "unstable",
+        "used",
     )  # fmt: skip
 
     def __init__(self, inode: Inode, children: int, *, token: object | None, absent: int = 0, end: int = -1) -> None:
@@ -37,6 +38,7 @@ class Eager:
         self.end = end  # size of the file where it is known, -1 otherwise: what lies beyond is appended
         self.fd: Fd | None = None  # to sync by
         self.failed = 0  # children still to be accused
+        self.suspects = 0  # accused when the mark was set, of what they may have lost before
         self.stuck = False  # the copies may differ: leave the mark
         self.unstable = False  # something was overwritten and not synced
         self.used = False  # something was changed at all

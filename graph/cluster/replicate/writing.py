@@ -159,6 +159,8 @@ class Writing(Transactions):
         self.require_quorum(took)
         self._require_source(took, sources)
         eager = self.eager.get(inode.gfid)
+        if eager is not None:
+            self._distrust(eager)
         if eager is not None and (eager.children != took or self._ends(eager) or not self._lingering):
             if not whole:
                 return _AGAIN
@@ -206,6 +208,8 @@ class Writing(Transactions):
         if not self.members.quorum(marked) or not marked & sources:
             await self.mark(marked, inode, DATA, -1, absent, by=-1)
             raise self.failure(replies)
+        await self._accuse_suspects(inode, marked)
+        suspects = self.suspects
         known = inode.ctx[self.inode_slot]
         empty = known is not None and known.empty
         token = self.clean_token if marked == self.members.everyone else None
@@ -213,10 +217,25 @@ class Writing(Transactions):
         if empty:
             inode.ctx[self.inode_slot] = None
         eager.failed = took & ~marked
+        eager.suspects = suspects
         self.blame(inode, DATA, eager.failed)
         if self._lingering:
             self._keep(eager)
         return eager
+
+    async def _accuse_suspects(self, inode: Inode, marked: int) -> None:
+        """A copy that may have lost contents shows it by size and time: only until something is written."""
+        suspects = self.suspects & marked
+        if suspects and marked & ~suspects:
+            await self.mark(marked & ~suspects, inode, DATA, 0, suspects)
+            self.blame(inode, DATA, suspects)
+
+    def _distrust(self, eager: Eager) -> None:
+        """A copy that has lost power since may have lost what was written, and the mark."""
+        lost = self.suspects & eager.children & ~eager.suspects
+        if lost and eager.children & ~lost:
+            eager.failed |= lost
+            eager.children &= ~lost
 
     @staticmethod
     def _ends(eager: Eager) -> bool:
@@ -283,6 +302,8 @@ class Writing(Transactions):
         gfid = eager.inode.gfid
         if self.crash is not None:
             await self.crash("before-post-op", DATA_FOPS, (self.internal, eager.inode))
+        if self.suspects:
+            self._distrust(eager)
         try:
             if eager.token is self.token and not (eager.unstable and self.opt.ensure_durability):
                 await self.loop("xattrop", (self.internal, eager.inode, ADD_ARRAY, self.keys.delta(DATA, -1), None))

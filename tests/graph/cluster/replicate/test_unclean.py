@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -139,5 +140,42 @@ def test_a_removal_that_a_brick_has_lost_is_not_undone(tmp_path: Any) -> None:
             await volume.bricks[2].start()
             await volume.replicate.healer.sweep()
             assert volume.tree(0) == volume.tree(1) == volume.tree(2) == {}
+
+    trio.run(main)
+
+
+def test_what_is_written_to_a_suspect_does_not_hide_what_it_has_lost(tmp_path: Any) -> None:
+    """Sizes and times are the same afterwards, the contents are not."""
+
+    async def main() -> None:
+        paths = new_bricks(tmp_path)
+        async with life(paths) as volume:
+            await volume.create("f", b"0123456789")
+            await cut_power(volume.bricks[1])
+            os.truncate(volume.at(1, "f"), 0)
+            await volume.bricks[1].start()
+            await volume.truncate("f", 5)
+            await volume.replicate.healer.sweep()
+            assert [volume.content(brick, "f") for brick in range(3)] == [b"01234"] * 3
+
+    trio.run(main)
+
+
+def test_a_mark_set_before_a_brick_lost_power_does_not_count_there_afterwards(tmp_path: Any) -> None:
+    """The file is still open for writing when the brick comes back, with what it has forgotten."""
+
+    async def main() -> None:
+        paths = new_bricks(tmp_path)
+        async with life(paths) as volume:
+            fd = await volume.created("f")
+            await volume.top.writev(volume.tick(), fd, b"0123456789", 0)
+            await cut_power(volume.bricks[1])
+            os.truncate(volume.at(1, "f"), 0)
+            await volume.bricks[1].start()
+            await volume.top.writev(volume.tick(), fd, b"x", 9)
+            await volume.close(fd)
+            await volume.replicate.healer.sweep()
+            assert [volume.content(brick, "f") for brick in range(3)] == [b"012345678x"] * 3
+            assert not any(volume.all_marks(brick) for brick in range(3))
 
     trio.run(main)
