@@ -22,7 +22,13 @@ def add(arguments: Namespace, output: Output) -> None:
         errno=arguments.errno, delay_s=delay_s, nth=arguments.nth, times=arguments.times, rate=arguments.rate,
         seed=arguments.seed, crash_point=arguments.crash_point,
     )  # fmt: skip
-    output.result(placed, f"fault {placed['id']} is set at {placed['at']}")
+    text = f"fault {placed['id']} is set at {placed['at']}"
+    if placed["passed"]:
+        text += (
+            f"\n{placed['passed']} open file(s) are read and written by the kernel itself: they meet it when they are opened "
+            "again; mount with -o passthrough=off to see all reads and writes"
+        )
+    output.result(placed, text)
 
 
 def list_faults(arguments: Namespace, output: Output) -> None:

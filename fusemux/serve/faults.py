@@ -67,9 +67,15 @@ class Faults:
     async def add(self, volume: str, at: str = "mount", **words: Any) -> dict[str, Any]:
         """Place a fault at `mount`, at a brick (its number or path), or between two translators, `ABOVE:BELOW`.
 
-        A crash point is one of all replica sets (`mount`), or of the one that `at` names.
+        A crash point is one of all replica sets (`mount`), or of the one that `at` names.  `passed` in the answer: so many
+        files are open that the kernel reads and writes by itself; the fault meets them when they are opened again.
         """
-        return self._place(volume, at, fault_of(words)).value()
+        return {**self._place(volume, at, fault_of(words)).value(), "passed": self._passed(volume)}
+
+    def _passed(self, volume: str) -> int:
+        statistics: dict[str, dict[str, Any]] = getattr(self.server.binding, "statistics", dict)()
+        paths = [served.plan.path for served in self.server.served if served.volume.name == volume]
+        return sum(statistics.get(path, {}).get("passed", 0) for path in paths)
 
     def _place(self, volume: str, at: str, fault: Fault) -> _Placed:
         if len(self.placed) >= _FAULTS_MAX:

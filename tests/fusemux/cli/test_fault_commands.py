@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 
 import pytest
 
 from fusemux.testing.volume import Volume
 from tests.fusemux.cli.conftest import Command
+from tests.mounting import Place
 
 pytestmark = [pytest.mark.mount, pytest.mark.fusemux(replica=2, mount_options=("nowriteback-cache",))]
 
@@ -31,6 +33,19 @@ def test_a_fault_is_added_fires_is_listed_and_cleared(fusemux_volume: Volume, fu
     assert fusemux("fault", "list", "test").out == "No faults are set.\n"
     assert fusemux_volume.path.joinpath("b.wal").write_bytes(b"data") == 4
     assert "injected EDQUOT into writev" in fusemux_volume.log
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's files are passed through")
+def test_files_that_the_kernel_reads_and_writes_by_itself_are_pointed_out(volume_place: Place) -> None:
+    where = volume_place.mount("1,name=one")
+    with open(where / "file", "wb", buffering=0) as opened:
+        done = volume_place.run(sys.executable, "-m", "fusemux", "fault", "add", "one", "error", "--fop", "writev")
+        if "1 open file(s)" not in done.stdout:
+            pytest.skip("this kernel does not pass files through")
+        assert opened.write(b"not seen") == 8
+    with pytest.raises(OSError, match=r"\[Errno 5\]"):
+        (where / "file").write_bytes(b"seen")
+    volume_place.umount(where)  # here, as its log has a warning that is meant to be there
 
 
 def test_all_faults_are_cleared_at_once(fusemux_volume: Volume, fusemux: Command) -> None:
