@@ -19,7 +19,7 @@ BENCHMARKS = {
     "requests": "what the kernel asks for in one cycle, and what each request costs",
     "graph": "what bridge, graph and bricks cost without the kernel, call by call",
     "memory": "what a brick, an inode and an open file hold; whether it stays flat",
-    "heal": "a big file of which one block differs, next to reading both copies",
+    "heal": "a big file of which one block differs, next to reading its copies",
     "profile": "where the time of one create-write-close-unlink cycle goes",
 }
 

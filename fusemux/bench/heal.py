@@ -1,8 +1,8 @@
-"""`fusemux bench heal`: a big file of which one block differs on one copy is healed, next to reading both copies once.
+"""`fusemux bench heal`: a big file of which one block differs on one copy is healed, next to reading all copies once.
 
 The volume lies on ramdisks and is driven without the kernel.  While one brick is down a block in the middle of the file is
 written; then the brick comes back and the file is healed by command.  What a heal by comparison (diff) has to find out is
-which block that is, so it cannot cost less than reading both copies; how much more it costs is the ratio that is told.
+which block that is, so it cannot cost less than reading the copies; how much more it costs is the ratio that is told.
 Reading is measured on the bricks' files right before each heal, in large blocks into one buffer.
 """
 
@@ -63,7 +63,7 @@ def _summary(pairs: list[tuple[float, float]]) -> dict[str, Any]:
 
 
 async def _measured(args: argparse.Namespace, algorithm: str) -> list[tuple[float, float]]:
-    """For each repetition the seconds for reading both copies, and for healing."""
+    """For each repetition the seconds for reading the copies, and for healing."""
     from fusemux.graph.framework.process import Process
     from fusemux.serve.volume import ServedVolume
     from fusemux.volume.source import DefinedSource
@@ -157,4 +157,4 @@ def text(answer: dict[str, Any]) -> str:
         for name, heal in answer["heals"].items()
     ]
     head = f"{answer['volume']}: {answer['size'] / 2**20:,.0f} MiB, of which {answer['block']:,} bytes differ; median of {answer['repeat']}"
-    return f"{head}\n\n" + render(("algorithm", "read both s", "heal s", "x reading"), rows)
+    return f"{head}\n\n" + render(("algorithm", "read copies s", "heal s", "x reading"), rows)

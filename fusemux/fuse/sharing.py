@@ -4,7 +4,7 @@ Each kernel keeps its own nodes, names and references, so each mount has a `Brid
 what is known of removed files belong to the graph and are shared.  Before a call that changes something is answered, the other kernels
 have been told that the attributes of what it touched are stale (`_tell`).  A binding that serves such a bridge sees to the rest:
 
-    names       are not cached, so each use of a path asks anew; invalidating a name would wait for a lock of the kernel
+    names       are not cached, so each use of a path asks for all names in it; invalidating a name would wait for a lock of the kernel
                 whose holder may be waiting for us, through the other mount
     contents    are looked at again when attributes have changed; pages that are mapped are dropped a little later
     passthrough, writeback cache   would keep changes from us: off

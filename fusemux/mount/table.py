@@ -99,7 +99,7 @@ ROWS: tuple[MountOption, ...] = (
     _fuse("attribute-timeout", "seconds", None, "How long the kernel may keep attributes; unset: without end, as this process "
           "is the only writer.", aliases=("attr_timeout",), low=0),
     _fuse("entry-timeout", "seconds", None, "How long the kernel may keep names; unset: without end, "
-          "or not at all where this process mounts the volume at several places.",
+          "or not at all where this process mounts the volume at several places: a change at one would be seen late at the others.",
           aliases=("entry_timeout",), low=0),
     _fuse("negative-timeout", "seconds", None, "How long the kernel may keep that a name is not there; unset: "
           "as for names that are.",

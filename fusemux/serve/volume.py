@@ -209,5 +209,6 @@ def _lock(path: str, undo: AsyncExitStack) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise FusemuxError(
-            f"brick {path} is already served by another process (`fusemux status` shows which); unmount that volume first"
+            f"brick {path} is already served by another process (`fusemux status` shows which); unmount that volume first, "
+            "or let one process serve it at both places (`fusemux serve NAME:DIR NAME:DIR`)"
         ) from None

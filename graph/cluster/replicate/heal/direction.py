@@ -177,11 +177,13 @@ def _shape(reply: Iatt) -> tuple[int, int, int]:
 def entry_plan(marks: Marks, *, quorum: int, arbiter: int = NONE) -> Plan:
     """For the names of a directory.  Without a copy that is surely right, names are merged, none is removed.
 
-    Those that are accused have no say in that: they would bring back what was removed while they were away.
+    Those that are accused have no say in that: they would bring back what was removed while they were away.  But one that
+    accuses itself and others (version 1 of GlusterFS in the middle of a change) may have names that nobody else has.
     """
     found = direction(ENTRY, marks, quorum)
     everyone = frozenset(range(len(marks.rows)))
-    if found.split_brain or found.sinks == everyone:
+    midway = any(found.witness[i] > marks.dirty[i][ENTRY] for i in everyone)
+    if found.split_brain or found.sinks == everyone or midway:
         return Plan(NONE, everyone, frozenset(), False, "no copy is surely complete: names of all copies are kept")
     if any(found.witness[i] for i in found.sources):
         return Plan(NONE, everyone, found.sources, False, "unfinished work: names of all that nobody accuses are kept")

@@ -61,9 +61,26 @@ class Progress:
 
     running: bool = False
     healed: int = 0
-    failed: int = 0
-    split_brain: int = 0
-    seen: set[bytes] = field(default_factory=set, repr=False)
+    left: dict[bytes, Healed] = field(default_factory=dict, repr=False)  # what is still to be healed
+    crawled: set[bytes] = field(
+        default_factory=set, repr=False
+    )  # what looking at everything has found, and could not heal
+
+    def count(self, gfid: bytes, healed: Healed) -> None:
+        """What came of healing one inode."""
+        self.healed += healed.changed
+        if healed.pending:
+            self.left[gfid] = healed
+        else:
+            self.left.pop(gfid, None)
+
+    @property
+    def failed(self) -> int:
+        return len(self.left)
+
+    @property
+    def split_brain(self) -> int:
+        return sum(healed.split_brain for healed in self.left.values())
 
 
 class Healer:
@@ -74,7 +91,6 @@ class Healer:
         self._full = False
         self._sweeping = trio.Lock()
         self.busy: dict[bytes, trio.Event] = {}  # being healed now, and the end of it
-        self.conflicts: set[bytes] = set()  # directories with names that are different files on different copies
         self.accessed = Accessed(self)
 
     # -- when ------------------------------------------------------------------------------------------------
@@ -119,6 +135,7 @@ class Healer:
                 if full:
                     if await self._crawl(progress):
                         await self._vouch()
+                    progress.crawled = set(progress.left)
                     full = False
                 touched |= await self._sweep_index(progress)
                 if progress.healed == healed:
@@ -162,13 +179,13 @@ class Healer:
     async def _sweep_index(self, progress: Progress) -> bool:
         """Whether anything was listed."""
         listed = await self.listed()
-        progress.failed = progress.split_brain = 0
+        progress.left = {}  # all of that is looked at again
         window = max(1, self.core.opt.shd_max_threads)
-        order = iter(sorted(listed, key=lambda gfid: (gfid != ROOT_GFID, gfid)))
+        order = iter(sorted(listed | progress.crawled, key=lambda gfid: (gfid != ROOT_GFID, gfid)))
 
         async def worker() -> None:
             for gfid in order:
-                self._count(progress, await self._try(gfid))
+                progress.count(gfid, await self._try(gfid))
                 await trio.lowlevel.checkpoint()
 
         if window == 1 or self.core.inline:
@@ -189,12 +206,6 @@ class Healer:
             log.info("%s: %s is not healed: %s", self.core.name, gfid_text(gfid), error)
             return Healed(False, True, False)
 
-    @staticmethod
-    def _count(progress: Progress, healed: Healed) -> None:
-        progress.healed += healed.changed
-        progress.failed += healed.pending
-        progress.split_brain += healed.split_brain
-
     async def listed(self) -> set[bytes]:
         """The gfids that the indices of the bricks that are up list."""
         found: set[bytes] = set()
@@ -204,8 +215,38 @@ class Healer:
 
     async def listed_on(self, child: int) -> set[bytes]:
         """The gfids in the indices of one brick; a file that is being written right now is dirty, but not pending."""
-        pending, dirty = [await self._index(child, kind) for kind in INDICES]
+        pending, dirty = await self.indices_on(child)
         return pending | {gfid for gfid in dirty if not self._being_written(gfid)}
+
+    async def indices_on(self, child: int) -> tuple[set[bytes], set[bytes]]:
+        """The gfids of which one brick accuses others, and those with a mark of work that was begun."""
+        pending, dirty = [await self._index(child, kind) for kind in INDICES]
+        return pending, dirty
+
+    async def pending_on(self, child: int) -> set[bytes]:
+        """What one brick lists, without what is gone and what is only being changed just now."""
+        pending, dirty = await self.indices_on(child)
+        left = {gfid for gfid in pending if not await self._gone(gfid)}
+        return left | {gfid for gfid in dirty - pending if await self._unfinished(gfid)}
+
+    async def _unfinished(self, gfid: bytes) -> bool:
+        """Whether there is a mark of which nobody who has set it knows any more."""
+        core = self.core
+        if self._being_written(gfid):
+            return False
+        grants = await core.locks.acquire_all(
+            [(gfid, locks.name(None)), (gfid, locks.metadata()), (gfid, locks.data())]
+        )
+        try:
+            if self._being_written(gfid):
+                return False
+            inode = Inode(gfid, 0, core.graph.itable.inode_slots)
+            replies = await core.wind(core.members.up, "lookup", core.internal, inode, b"", core.keys.ask)
+            return any(
+                any((reply.xdata or {}).get(core.keys.dirty, b"")) for reply in replies if isinstance(reply, Iatt)
+            )
+        finally:
+            core.locks.release(*grants)
 
     async def _index(self, child: int, kind: bytes) -> set[bytes]:
         """The gfids in one index of one brick; none when the brick keeps no index."""
@@ -228,8 +269,11 @@ class Healer:
 
     def _being_written(self, gfid: bytes) -> bool:
         """Whether all copies take part in the writes that have set its mark."""
-        eager = self.core.eager.get(gfid)
-        return eager is not None and eager.token is self.core.token
+        eager, core = self.core.eager.get(gfid), self.core
+        if eager is None or eager.token is core.token:
+            return eager is not None
+        whole = eager.children == core.members.everyone and core.members.complete
+        return whole and not (eager.absent or eager.failed or eager.stuck)
 
     async def accuse_new(self, child: int) -> None:
         """`child` was replaced by an empty brick, or added: have the others accuse it of the root, and mark it dirty."""
@@ -241,11 +285,14 @@ class Healer:
         root.ctx[core.inode_slot] = None
 
     async def _gone_everywhere(self, gfid: bytes) -> bool:
-        """Whether no copy has it, or only among what is parked and about to be purged."""
+        return self.core.members.complete and await self._gone(gfid)
+
+    async def _gone(self, gfid: bytes) -> bool:
+        """Whether no copy that is up has it, or only among what is parked and about to be purged."""
         inode = Inode(gfid, 0, self.core.graph.itable.inode_slots)
         replies = await self.core.wind(self.core.members.up, "lookup", self.core.internal, inode, b"", None)
         for edge, reply in zip(self.core.children, replies, strict=True):
-            if isinstance(reply, FopError) and reply.errno in (errno.ENOENT, errno.ESTALE):
+            if reply is None or (isinstance(reply, FopError) and reply.errno in (errno.ENOENT, errno.ESTALE)):
                 continue
             if not isinstance(reply, Iatt) or not await is_parked(self.core, edge.index, inode):
                 return False
@@ -264,7 +311,7 @@ class Healer:
     async def _crawl(self, progress: Progress) -> bool:
         """Every directory from the root down, and all that is in it; whether all could be looked at."""
         complete = True
-        self._count(progress, await self.heal(ROOT_GFID, full=True))
+        progress.count(ROOT_GFID, await self.heal(ROOT_GFID, full=True))
         pending = [self.core.graph.itable.root]
         while pending:
             directory = pending.pop()
@@ -282,9 +329,9 @@ class Healer:
             healed = await self.heal(iatt.gfid, full=True)
         except FopError as error:
             log.info("%s: %s is not healed: %s", self.core.name, gfid_text(iatt.gfid), error)
-            progress.failed += 1
+            progress.count(iatt.gfid, Healed(False, True, False))
             return False
-        self._count(progress, healed)
+        progress.count(iatt.gfid, healed)
         return healed.split_brain or not healed.pending
 
     async def _children_of(self, directory: Inode) -> AsyncGenerator[Iatt, None]:
@@ -341,8 +388,6 @@ class Healer:
             any(outcome.pending for outcome in outcomes),
             any(outcome.plan.split_brain or outcome.conflict for outcome in outcomes),
         )
-        if ENTRY in kinds:
-            (self.conflicts.add if any(outcome.conflict for outcome in outcomes) else self.conflicts.discard)(gfid)
         if healed.changed:
             log.info("%s: healed %s", core.name, gfid_text(gfid))
             if not stat.S_ISDIR(kind) or any(outcome.changed and outcome.plan.source < 0 for outcome in outcomes):

@@ -10,6 +10,7 @@ from typing import Any
 
 from fusemux.graph.cluster.replicate.changelog import Counters
 from fusemux.graph.cluster.replicate.heal.direction import FAVOURITES, Marks, Plan, data_plan, entry_plan, metadata_plan
+from fusemux.graph.cluster.replicate.heal.disputes import disputed
 from fusemux.graph.cluster.replicate.heal.healer import Healer
 from fusemux.graph.cluster.replicate.heal.inspection import arbiter_of, quorum_of
 from fusemux.graph.framework.errors import FopError
@@ -43,7 +44,7 @@ async def info(healer: Healer) -> list[dict[str, Any]]:
     for index, edge in enumerate(core.children):
         row: dict[str, Any] = {"child": edge.name, "up": bool(core.members.up >> index & 1), "entries": None}
         if row["up"]:
-            row["entries"] = [await _entry(healer, gfid) for gfid in sorted(await healer.listed_on(index))]
+            row["entries"] = [await _entry(healer, gfid) for gfid in sorted(await healer.pending_on(index))]
         report.append(row)
     return report
 
@@ -57,7 +58,7 @@ async def _entry(healer: Healer, gfid: bytes) -> dict[str, Any]:
 
 async def in_split_brain(healer: Healer, gfid: bytes) -> bool:
     """Whether healing cannot decide about contents or metadata of the inode, or about a name in it."""
-    return bool(await split_kinds(healer, gfid)) or (healer.core.members.complete and gfid in healer.conflicts)
+    return bool(await split_kinds(healer, gfid))
 
 
 async def split_kinds(healer: Healer, gfid: bytes) -> set[str]:
@@ -66,9 +67,13 @@ async def split_kinds(healer: Healer, gfid: bytes) -> set[str]:
         return set()
     try:
         plans = await _plans(healer, gfid)
+        kinds = {kind for kind, plan in plans.items() if plan.split_brain}
+        if "entries" in plans and plans["entries"].sinks:
+            inode = healer.core.graph.itable.learn(gfid, stat.S_IFDIR)
+            kinds |= {"entries"} if await disputed(healer.core, inode, plans["entries"]) else set()
     except FopError:
         return set()
-    return {kind for kind, plan in plans.items() if plan.split_brain}
+    return kinds
 
 
 async def _plans(healer: Healer, gfid: bytes) -> dict[str, Plan]:

@@ -368,7 +368,6 @@ def test_afr_anon_inode_no_quorum() -> None:
                     await volume.lookup(f"old/{name}")
             assert _parked(volume, 0) == set(parked.values())
             _forget(volume, 1, "new")  # as if nobody had recorded it
-            await volume.remount(self_heal_daemon="off")
             await volume.replicate.healer.sweep()
             assert _parked(volume, 0) == set(parked.values())
             await volume.lookup("new/moved")
