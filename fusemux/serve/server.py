@@ -126,7 +126,7 @@ class Server:
         sources = [plan.source for plan in self.plans]
         record.write(
             mounts=[plan.path for plan in self.plans],
-            volumes=list(dict.fromkeys(source.name for source in sources)),
+            volumes=[source.name for source in sources],
             ramdisks=list(
                 dict.fromkeys(b.path for s in sources if s.throwaway for b in s.bricks if b.ramdisk_bytes is not None)
             ),

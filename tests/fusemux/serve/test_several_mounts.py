@@ -352,6 +352,8 @@ def test_a_stored_volume_is_mounted_twice_and_its_locks_can_be_left_to_the_kerne
         *FUSEMUX, "volume", "create", "web", "replica", "2", *[volume_place.root / f"b{n}" for n in (0, 1)]
     )
     one, two = volume_place.mount_at_places("web", "locks=kernel")
+    info = json.loads(volume_place.run(*FUSEMUX, "volume", "info", "web", "--json").stdout)
+    assert info["mounts"] == [str(one), str(two)]
     (one / "file").write_text("")
     with open(one / "file", "r+b") as first, open(two / "file", "r+b") as second:
         fcntl.flock(first, fcntl.LOCK_EX)
