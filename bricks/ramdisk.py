@@ -16,11 +16,13 @@ import shutil
 
 from fusemux.graph.framework.errors import FusemuxError
 
-__all__ = ["DEFAULT_BYTES", "can_mount", "exists", "provision", "remove"]
+__all__ = ["DEFAULT_BYTES", "can_mount", "exists", "has_huge_pages", "provision", "remove", "use_huge_pages"]
 
 DEFAULT_BYTES = 1 << 30  # of address space, not of memory: pages are taken as they are filled
 _SOURCE = "fusemux-brick"  # how /proc/mounts shows a ramdisk
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MNT_DETACH = 2, 4, 8, 2
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MNT_DETACH = 2, 4, 8, 32, 2
+# Devices and set-user-ID programs stored in a brick are the volume's business, never this machine's.
+_FLAGS = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -34,7 +36,7 @@ def exists(path: str) -> bool:
     """Whether a ramdisk is there at `path`."""
     if os.path.islink(path):
         return os.readlink(path) == _folder(path) and os.path.isdir(path)
-    return any(mountpoint == os.path.realpath(path) for mountpoint, source in _mounts() if source == _SOURCE)
+    return _options_of(path) is not None
 
 
 def provision(path: str, size_bytes: int = 0) -> None:
@@ -73,6 +75,24 @@ def remove(path: str) -> None:
         pass  # not empty, or not ours: then it stays
 
 
+def has_huge_pages(path: str) -> bool:
+    """Whether the ramdisk mounted at `path` stores large files in large pages."""
+    return ",huge=" in (_options_of(path) or "")
+
+
+def use_huge_pages(path: str, on: bool) -> None:
+    """Have the ramdisk mounted at `path` store what is written from now on in large pages where it fits (tmpfs(5), huge=).
+
+    Where there is no ramdisk of its own nothing is done.  Raises FusemuxError when the kernel cannot do it.
+    """
+    if _options_of(path) is None or has_huge_pages(path) is on:
+        return
+    options = b"huge=within_size" if on else b"huge=never"
+    if _libc.mount(None, os.fsencode(os.path.realpath(path)), None, _FLAGS | _MS_REMOUNT, options):
+        number = ctypes.get_errno()
+        raise FusemuxError(f"ramdisk {path}: no huge pages: {os.strerror(number)}; leave storage.huge-pages off here")
+
+
 def _make_folders(path: str) -> None:
     """`path` and what is missing above it, writable for nobody else whatever the umask."""
     if not os.path.isdir(path):
@@ -81,10 +101,8 @@ def _make_folders(path: str) -> None:
 
 
 def _mount(path: str, size_bytes: int) -> None:
-    # Devices and set-user-ID programs stored in a brick are the volume's business, never this machine's.
-    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     options = f"size={size_bytes},mode=0755".encode()
-    if _libc.mount(_SOURCE.encode(), os.fsencode(path), b"tmpfs", flags, options):
+    if _libc.mount(_SOURCE.encode(), os.fsencode(path), b"tmpfs", _FLAGS, options):
         number = ctypes.get_errno()
         raise FusemuxError(f"a ramdisk cannot be mounted at {path}: {os.strerror(number)}")
 
@@ -95,11 +113,15 @@ def _folder(path: str) -> str:
     return f"/dev/shm/fusemux-{os.geteuid()}-{digest}"
 
 
-def _mounts() -> list[tuple[str, str]]:
-    """(mount point, source) of every mount of this process."""
+def _options_of(path: str) -> str | None:
+    """The mount options of the ramdisk mounted at `path`, None where none is; of several the last one."""
+    wanted, found = os.path.realpath(path), None
     with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
-        fields = [line.split(" ", 2) for line in mounts]
-    return [(_unescape(mountpoint), _unescape(source)) for source, mountpoint, _ in fields]
+        for line in mounts:
+            source, mountpoint, _, options, _ = line.split(" ", 4)
+            if source == _SOURCE and _unescape(mountpoint) == wanted:
+                found = options
+    return found
 
 
 def _unescape(field: str) -> str:

@@ -6,12 +6,14 @@ disk they may wait and run in the process's thread pool (option io-mode).
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import trio
 
+from fusemux.bricks import ramdisk
 from fusemux.bricks.storage.posix import layout
 from fusemux.bricks.storage.posix.directories import dir_handles
 from fusemux.bricks.storage.posix.health import health_of
@@ -28,6 +30,8 @@ from fusemux.graph.framework.types import Frame, Xdata
 __all__ = ["Posix"]
 
 _ELSEWHERE = frozenset({"lk", "inodelk", "entrylk"})  # features/locks
+log = logging.getLogger("fusemux.bricks")
+
 _MORE = frozenset({"rmdir"})  # fops that are more than the store's
 _RAM = frozenset({"tmpfs", "ramfs"})
 
@@ -105,6 +109,10 @@ class Posix(Translator):
         store.dir_bits = (0o7000 | opt.create_directory_mask, opt.force_directory_mode)
         if opt.owner_uid >= 0 or opt.owner_gid >= 0:
             store.chown(store.root.fd, opt.owner_uid, opt.owner_gid)
+        try:
+            ramdisk.use_huge_pages(opt.directory, opt.huge_pages)
+        except FusemuxError as error:
+            log.warning("%s", error)  # it serves all the same
         self._watch_health()
 
     def _watch_health(self) -> None:

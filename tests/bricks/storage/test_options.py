@@ -6,11 +6,13 @@ import errno
 import hashlib
 import os
 import stat
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from fusemux.bricks import ramdisk
 from fusemux.bricks.storage.posix.options import OPTIONS
 from fusemux.bricks.storage.posix.remove import RECURSIVE
 from fusemux.graph.framework.errors import OptionError
@@ -46,6 +48,25 @@ def test_shared_brick_count_divides_statfs(plain: Place) -> None:
         assert (await volume.top.statfs(volume.frame(), volume.root, None)).blocks == whole.blocks // 3
 
     run(plain, scenario)
+
+
+def test_huge_pages_are_used_for_large_files_on_ramdisks_of_their_own(tmp_path: Path) -> None:
+    option("huge-pages")
+    path = tmp_path / "brick"
+    ramdisk.provision(str(path), 64 << 20)
+
+    async def scenario(volume: Volume) -> None:
+        for on in (True, False):
+            reconfigure(volume, huge_pages=str(on))
+            assert ramdisk.has_huge_pages(str(path)) is (on and ramdisk.can_mount())
+            inode = await volume.file(b"large-%d" % on, data=bytes(3 << 20))
+            assert (await volume.top.stat(volume.frame(), inode)).blocks == 3 << 11
+
+    try:
+        run(Place(path).prepare(), scenario)
+        assert not ramdisk.has_huge_pages(str(path))
+    finally:
+        ramdisk.remove(str(path))
 
 
 def test_reserve_stops_users_but_not_the_healer(plain: Place) -> None:
