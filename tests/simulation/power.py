@@ -4,8 +4,9 @@ The model is a journalling file system.  Changes of names, attributes, xattrs an
 they were made, up to some moment; a sync of any file makes all of them last that were made before.  What was written and not
 synced may survive or not, in any file, but never what a surviving truncation took away.
 
-While a brick's fops run, `Journal.recording` has `os` note how each change is undone; `Journal.cut` undoes what was lost.  A cut may
-fall into the middle of a fop, between two of its system calls.
+While a brick's fops run, `Journal.recording` has `os` note how each change is undone; `Journal.cut` undoes what was lost: whole
+fops.  With FUSEMUX_SIMULATION_PARTS=1 in the environment a cut may fall between two system calls of one fop; the bricks'
+fops do not survive that in all cases yet (a name without its handle, a directory whose handle leads to its old place).
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Journal:
         changes, files = len(self.undo), len(self.files)
         roll = random.random()
         kept = changes if roll < 0.25 else 0 if roll < 0.4 else random.randint(max(0, changes - 40), changes)
-        if not os.environ.get("SIM_PARTS") and kept < changes:
+        if not os.environ.get("FUSEMUX_SIMULATION_PARTS") and kept < changes:
             kept = max(bound for bound in self.bounds if bound <= kept)
         contents = {number: self._survivor(file, kept, random) for number, file in self.files.items()}
         for undo in reversed(self.undo[kept:]):
