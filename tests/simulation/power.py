@@ -6,7 +6,7 @@ synced may survive or not, in any file, but never what a surviving truncation to
 
 While a brick's fops run, `Journal.recording` has `os` note how each change is undone; `Journal.cut` undoes what was lost: whole
 fops.  With FUSEMUX_SIMULATION_PARTS=1 in the environment a cut may fall between two system calls of one fop; the bricks'
-fops do not survive that in all cases yet (a name without its handle, a directory whose handle leads to its old place).
+fops do not survive that in all cases yet (a name that has got no gfid, for one).
 """
 
 from __future__ import annotations
