@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from fusemux.bricks.prepare import prepare
-from fusemux.volume.definition import Volume
+from fusemux.bricks.prepare import prepare, prepare_fresh
+from fusemux.volume.definition import BrickSpec, Volume
 
-__all__ = ["prepared"]
+__all__ = ["prepared", "prepared_bricks"]
 
 
 @contextlib.contextmanager
@@ -19,11 +19,23 @@ def prepared(volume: Volume, *, force: bool) -> Iterator[None]:
 
     Ramdisks are made when the volume is first served.  Raises FusemuxError.
     """
+    with prepared_bricks(volume, volume.bricks, force=force):
+        yield
+
+
+@contextlib.contextmanager
+def prepared_bricks(
+    volume: Volume, bricks: Iterable[BrickSpec], *, force: bool = False, fresh: bool = False
+) -> Iterator[None]:
+    """The same for some `bricks` of it; `fresh` ones must be empty, because they will be healed from other copies."""
     with contextlib.ExitStack() as undo:
-        for brick in volume.bricks:
+        for brick in bricks:
             if brick.ramdisk_bytes is None:
                 undo.callback(_restorer(brick.path))
-                prepare(brick.path, str(volume.id), force=force)
+                if fresh:
+                    prepare_fresh(brick.path, str(volume.id))
+                else:
+                    prepare(brick.path, str(volume.id), force=force)
         yield
         undo.pop_all()
 

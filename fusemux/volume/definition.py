@@ -74,6 +74,9 @@ class Volume:
     password: str = field(default_factory=lambda: str(uuid4()))
     status: Status = Status.CREATED
     version: int = 1  # counts changes
+    numbers: tuple[
+        int, ...
+    ] = ()  # N of each brick's VOL-client-N; empty: its place.  A brick that replaces one keeps its N
     throwaway: bool = False  # made for one mount, its ramdisks go with it
     extra: Mapping[str, str] = field(default_factory=dict)  # other keys of a GlusterFS `info` file, kept as they are
 
@@ -86,6 +89,14 @@ class Volume:
     @property
     def set_size(self) -> int:
         return self.disperse or self.replica
+
+    def number(self, index: int) -> int:
+        """The number under which replicas know brick `index`; it stays when bricks come and go before it."""
+        return self.numbers[index] if self.numbers else index
+
+    def client(self, index: int) -> str:
+        """What stands for brick `index` in the client's graph and in changelogs."""
+        return f"{self.name}-client-{self.number(index)}"
 
     @property
     def sets(self) -> int:
@@ -185,6 +196,8 @@ def _bricks_problem(volume: Volume) -> str | None:
         if known_as in seen:
             return f"bricks {seen[known_as]} and {brick.path} would be stored under one name; rename one of them"
         seen[known_as] = brick.path
+    if volume.numbers and (len(set(volume.numbers)) != len(volume.bricks) or len(volume.numbers) != len(volume.bricks)):
+        return f"the bricks' numbers {list(volume.numbers)} are not one for each brick; the definition is damaged"
     paths = sorted(seen.values(), key=lambda p: p.rstrip("/") + "/")
     for outer, inner in itertools.pairwise(paths):
         if (inner.rstrip("/") + "/").startswith(outer.rstrip("/") + "/"):

@@ -56,7 +56,7 @@ def _client(volume: Volume, index: int, path: str) -> Section:
         "remote-host": volume.bricks[index].host,
         "ping-timeout": "42",
     }
-    return Section(f"{volume.name}-client-{index}", "protocol/client", options)
+    return Section(volume.client(index), "protocol/client", options)
 
 
 def _sets(volume: Volume, clients: list[str]) -> list[Section]:

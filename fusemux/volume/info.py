@@ -10,11 +10,12 @@ Source: files written by GlusterFS 10.3.  Pure: no file is opened here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 from uuid import UUID
 
 from fusemux.volume.definition import BrickSpec, Status, Volume, VolumeError, VolumeType, stored_name, validate
 
-__all__ = ["brick_files", "brick_text", "brick_value", "info_text", "read_info", "read_lines"]
+__all__ = ["StoredBrick", "brick_files", "brick_text", "brick_value", "info_text", "read_info", "read_lines"]
 
 _FIXED = (
     "type", "count", "status", "sub_count", "replica_count", "arbiter_count", "disperse_count", "redundancy_count",
@@ -31,6 +32,13 @@ _TRAILER = {
     "snap-max-hard-limit": "256",
 }
 _CLIENT_OP_VERSION = {VolumeType.DISTRIBUTE: "2", VolumeType.REPLICATE: "30800", VolumeType.DISPERSE: "30600"}
+
+
+class StoredBrick(NamedTuple):
+    """A brick's file: `number` is the N of its VOL-client-N, None where that is not told."""
+
+    spec: BrickSpec
+    number: int | None
 
 
 def read_lines(text: str, source: str) -> dict[str, str]:
@@ -75,16 +83,17 @@ def info_text(volume: Volume) -> str:
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
 
-def read_info(name: str, text: str, source: str, bricks: Mapping[str, BrickSpec]) -> Volume:
+def read_info(name: str, text: str, source: str, bricks: Mapping[str, StoredBrick]) -> Volume:
     """The definition in an `info` file; `bricks` leads from stored names to bricks.  Raises VolumeError."""
     values = read_lines(text, source)
     fields = _Fields(values, source)
     count = fields.number("count")
-    found = tuple(_brick(fields, bricks, i) for i in range(count))
+    stored = [_brick(fields, bricks, i) for i in range(count)]
+    numbers = tuple(i if brick.number is None else brick.number for i, brick in enumerate(stored))
     leftover = {k: v for k, v in values.items() if k not in _FIXED and not k.startswith("brick-")}
     volume = Volume(
         name,
-        found,
+        tuple(brick.spec for brick in stored),
         replica=max(1, fields.number("replica_count")),
         arbiter=fields.number("arbiter_count", 0),
         disperse=fields.number("disperse_count", 0),
@@ -95,6 +104,7 @@ def read_info(name: str, text: str, source: str, bricks: Mapping[str, BrickSpec]
         password=fields.text("password"),
         status=fields.status(),
         version=fields.number("version", 1),
+        numbers=() if numbers == tuple(range(count)) else numbers,
         extra={k: v for k, v in leftover.items() if "." not in k},
     )
     if fields.number("type") != volume.type:
@@ -106,7 +116,7 @@ def read_info(name: str, text: str, source: str, bricks: Mapping[str, BrickSpec]
     return volume
 
 
-def _brick(fields: _Fields, bricks: Mapping[str, BrickSpec], index: int) -> BrickSpec:
+def _brick(fields: _Fields, bricks: Mapping[str, StoredBrick], index: int) -> StoredBrick:
     stored = fields.text(f"brick-{index}")
     if stored not in bricks:
         raise VolumeError(f"{fields.source}: brick-{index} is {stored!r}, but there is no file bricks/{stored}")
@@ -156,7 +166,7 @@ def brick_text(volume: Volume, index: int) -> str:
         "listen-port": "0",
         "rdma.listen-port": "0",
         "decommissioned": "0",
-        "brick-id": f"{volume.name}-client-{index}",
+        "brick-id": volume.client(index),
         "mount_dir": "/" + brick.path.rsplit("/", 1)[-1],
         "snap-status": "0",
         "brick-fsid": "0",
@@ -165,11 +175,13 @@ def brick_text(volume: Volume, index: int) -> str:
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
 
-def brick_value(text: str, source: str) -> BrickSpec:
+def brick_value(text: str, source: str) -> StoredBrick:
     """The brick in a brick's file.  Raises VolumeError."""
     fields = _Fields(read_lines(text, source), source)
     size = fields.number("fusemux-ramdisk") if "fusemux-ramdisk" in fields.values else None
-    return BrickSpec(fields.text("path"), size, fields.text("hostname"))
+    number = fields.values.get("brick-id", "").rpartition("-client-")[2]
+    spec = BrickSpec(fields.text("path"), size, fields.text("hostname"))
+    return StoredBrick(spec, int(number) if number.isascii() and number.isdigit() else None)
 
 
 def brick_files(volume: Volume) -> dict[str, str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fusemux.graph.framework.options import nearest
 from fusemux.volume import info
-from fusemux.volume.definition import BrickSpec, Volume, VolumeError, validate
+from fusemux.volume.definition import Volume, VolumeError, validate
 from fusemux.volume.places import state_dir
 
 __all__ = ["VolumeStore"]
@@ -50,14 +50,15 @@ class VolumeStore:
             )
         path = self.vols / name / "info"
         try:
-            bricks = {file: self._brick(path.parent / "bricks" / file) for file in os.listdir(path.parent / "bricks")}
+            files = [file for file in os.listdir(path.parent / "bricks") if file[0] != "."]
+            bricks = {file: self._brick(path.parent / "bricks" / file) for file in files}
         except FileNotFoundError:
             raise VolumeError(
                 f"{path.parent}: the folder 'bricks' is missing; the volume's definition is damaged"
             ) from None
         return info.read_info(name, _read(path), str(path), bricks)
 
-    def _brick(self, path: Path) -> BrickSpec:
+    def _brick(self, path: Path) -> info.StoredBrick:
         return info.brick_value(_read(path), str(path))
 
     def create(self, volume: Volume) -> None:
@@ -108,10 +109,13 @@ class VolumeStore:
             after = replace(after, version=before.version + 1)
             validate(after)
             folder = self.vols / name
-            fresh = folder / "info.tmp"
-            _write(fresh, info.info_text(after))
-            os.rename(fresh, folder / "info")
-            _sync(folder)
+            files = info.brick_files(after)
+            if after.bricks != before.bricks:  # files that `info` does not name are nobody's
+                for file, text in files.items():
+                    _replace(folder / "bricks" / file, text)
+            _replace(folder / "info", info.info_text(after))
+            for file in info.brick_files(before).keys() - files.keys():
+                (folder / "bricks" / file).unlink(missing_ok=True)
             return after
 
     @contextlib.contextmanager
@@ -152,6 +156,13 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_name(".tmp")  # one writer at a time: the definition is locked
+    _write(fresh, text)
+    os.rename(fresh, path)
+    _sync(path.parent)
 
 
 def _sync(folder: Path) -> None:

@@ -147,7 +147,7 @@ def best_redundancy(count: int) -> int:
     return count - data if 0 < 2 * (count - data) < count else 1
 
 
-def parse_brick(word: str, ramdisk_path: Path) -> BrickSpec:
+def parse_brick(word: str, ramdisk_path: Path, *, command: str = "volume create") -> BrickSpec:
     """`HOST:/path`, a directory, or `ramdisk[:SIZE]`.  Raises VolumeError."""
     if word == "ramdisk" or word.startswith("ramdisk:"):
         return BrickSpec(str(ramdisk_path), ramdisk_bytes(word.partition(":")[2]))
@@ -163,7 +163,7 @@ def parse_brick(word: str, ramdisk_path: Path) -> BrickSpec:
     if "/" not in word and not os.path.isdir(word):
         hint = nearest(word, (*_COUNTS, *_REFUSED, "force", "ramdisk", "transport"))
         raise VolumeError(
-            f"{word!r} is neither a directory nor a word of volume create{hint or '; write ./' + word + ' for a new one'}"
+            f"{word!r} is neither a directory nor a word of {command}{hint or '; write ./' + word + ' for a new one'}"
         )
     return BrickSpec(os.path.abspath(word))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
 import uuid
 
@@ -17,11 +18,12 @@ from fusemux.bricks.storage.posix.mapped import PREFIX
 from fusemux.graph.framework.errors import FusemuxError
 from fusemux.graph.framework.types import ROOT_GFID
 
-__all__ = ["check", "file_system_of", "is_mapped", "lay_out", "mark", "volume_of"]
+__all__ = ["check", "file_system_of", "is_mapped", "lay_out", "mark", "strip", "volume_of"]
 
 _GFID = b"trusted.gfid"
 _VOLUME_ID = b"trusted.glusterfs.volume-id"
 _PROBE = b"trusted.fusemux.probe"
+_BOOKKEEPING = (_GFID, b"trusted.glusterfs.", b"trusted.afr.", b"trusted.ec.", b"trusted.pgfid.")
 
 
 def _stored(name: bytes, mapped: bool) -> bytes:
@@ -105,6 +107,17 @@ def lay_out(path: str, *, mapped: bool) -> None:
             os.close(root)
     except OSError as error:
         raise FusemuxError(f"brick {path} cannot be laid out: {error.strerror}") from None
+
+
+def strip(path: str, *, mapped: bool) -> None:
+    """Take everything from `path` that made it a brick: `.glusterfs` and the xattrs of the root.  Raises FusemuxError."""
+    try:
+        shutil.rmtree(os.path.join(path, DOT_GLUSTERFS.decode()), ignore_errors=True)
+        for name in os.listxattr(path):
+            if os.fsencode(name).startswith(tuple(_stored(kind, mapped) for kind in _BOOKKEEPING)):
+                os.removexattr(path, name)
+    except OSError as error:
+        raise FusemuxError(f"brick {path} cannot be made anew: {error.strerror}") from None
 
 
 def _set_root_gfid(path: str, root: int, name: bytes) -> None:

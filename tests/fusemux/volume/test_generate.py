@@ -19,7 +19,8 @@ CAPTURED = Path(__file__).parents[2] / "data" / "volfiles"
 
 def captured(name: str) -> Volume:
     text = (CAPTURED / f"{name}.info").read_text()
-    stored = {f"localhost:-srv-bricks-{name}-b{i}": BrickSpec(f"/srv/bricks/{name}/b{i}") for i in range(6)}
+    paths = [f"/srv/bricks/{name}/b{i}" for i in range(6)]
+    stored = {f"localhost:{path.replace('/', '-')}": info.StoredBrick(BrickSpec(path), None) for path in paths}
     return info.read_info(name, text, "info", stored)
 
 
@@ -84,3 +85,11 @@ def test_a_translator_that_does_not_exist_is_named_by_the_graph() -> None:
     process = Process()
     with pytest.raises(FusemuxError, match=r"there is no translator 'features/shard'"):
         Graph(generate.client_graph(with_options("gvd1", features__shard="on")), process)
+
+
+def test_a_brick_keeps_its_name_in_graph_and_changelog_when_bricks_before_it_go() -> None:
+    volume = replace(captured("gvd2r2"), numbers=(1, 4, 2, 5))
+    graph = generate.client_graph(volume)
+    assert [s.name for s in graph if s.type == "protocol/client"] == [f"gvd2r2-client-{n}" for n in (1, 4, 2, 5)]
+    sets = [s.options["afr-pending-xattr"] for s in graph if s.type == "cluster/replicate"]
+    assert sets == ["gvd2r2-client-1,gvd2r2-client-4", "gvd2r2-client-2,gvd2r2-client-5"]

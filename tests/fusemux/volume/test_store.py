@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fusemux.volume import info
-from fusemux.volume.definition import BrickSpec, Volume, VolumeError
+from fusemux.volume.definition import BrickSpec, Volume, VolumeError, stored_name
 from fusemux.volume.store import VolumeStore
 
 CAPTURED = Path(__file__).parents[2] / "data" / "volfiles"
@@ -36,7 +36,8 @@ def test_a_volume_comes_back_as_it_was_stored(store: VolumeStore) -> None:
 @pytest.mark.parametrize("name", ["gvd1", "gvd2r2", "gvarb", "gvec42"])
 def test_an_info_file_of_glusterfs_is_read_and_written_back_the_same(name: str) -> None:
     text = (CAPTURED / f"{name}.info").read_text()
-    bricks = {f"localhost:-srv-bricks-{name}-b{i}": BrickSpec(f"/srv/bricks/{name}/b{i}") for i in range(6)}
+    specs = [BrickSpec(f"/srv/bricks/{name}/b{i}") for i in range(6)]
+    bricks = {stored_name(spec): info.StoredBrick(spec, None) for spec in specs}
     assert info.info_text(info.read_info(name, text, "info", bricks)) == text
 
 
@@ -146,3 +147,16 @@ def test_a_brick_file_without_a_path_is_refused(store: VolumeStore) -> None:
         path.write_text("hostname=localhost\n")
     with pytest.raises(VolumeError, match="'path' is missing"):
         store.load("web")
+
+
+def test_other_bricks_are_stored_with_their_files_and_numbers(tmp_path: Path) -> None:
+    store = VolumeStore(tmp_path)
+    store.create(Volume("web", (BrickSpec("/b/0"), BrickSpec("/b/1")), replica=2))
+    bricks = (BrickSpec("/b/1"), BrickSpec("/n", 64 << 20))
+    store.change("web", lambda before: replace(before, bricks=bricks, numbers=(1, 2)))
+    after = store.load("web")
+    assert (after.bricks, after.numbers, after.version) == (bricks, (1, 2), 2)
+    assert [after.client(i) for i in range(2)] == ["web-client-1", "web-client-2"]
+    assert sorted(os.listdir(tmp_path / "vols/web/bricks")) == ["localhost:-b-1", "localhost:-n"]
+    assert "brick-id=web-client-2\n" in (tmp_path / "vols/web/bricks/localhost:-n").read_text()
+    assert sorted(os.listdir(tmp_path / "vols/web")) == ["bricks", "info"]
