@@ -27,7 +27,7 @@ from fusemux.fuse.calls.xattrs import XattrCalls
 from fusemux.fuse.nodes import Place
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.graph import Graph
-from fusemux.graph.framework.inode import Inode
+from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.translator import Event, Translator
 from fusemux.graph.framework.types import Frame
 
@@ -77,6 +77,11 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
         parents = self.top.translator.parents
         if self._ear in parents:
             parents.remove(self._ear)
+
+    def open_fds(self) -> list[Fd]:
+        """All files and directories that are open."""
+        directories = [directory.fd for directory in self.directories.values() if directory.fd is not None]
+        return [*(file.fd for file in self.files.values()), *directories]
 
     @property
     def flushes(self) -> bool:

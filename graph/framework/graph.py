@@ -3,17 +3,18 @@
 Building resolves types and options; `start` initialises children first, links, and sends PARENT_UP from the top; `stop`
 sends PARENT_DOWN, waits for what was delayed, and finalises parents first.  `reconfigure` takes a new volfile: with the
 same names, types and children the new options are given to the running translators (all of them, or, when one refuses,
-none); otherwise `TopologyChanged` says that a new graph must be built beside this one.
+none); otherwise `TopologyChanged` says that the graph must be edited, or another built beside it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from fusemux.graph.framework import registry, volfile
+from fusemux.graph.framework.editing import Gate, edit
 from fusemux.graph.framework.errors import FusemuxError, OptionError
-from fusemux.graph.framework.inode import Inode, InodeTable
+from fusemux.graph.framework.inode import Fd, Inode, InodeTable
 from fusemux.graph.framework.linking import Edge
 from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.translator import Event, Translator
@@ -42,14 +43,28 @@ class Graph:
         self.translators: dict[str, Translator] = {}
         for section in self.sections:
             self._build(section)
-        self._edges = [edge for translator in self.translators.values() for edge in translator.children]
+        self.collect_edges()
         self.top = Edge(self.translators[self.sections[-1].name])
         self.itable = self._inode_table(lru_limit)
+        self.gate = Gate()
         self.started = False
 
     # -- building --------------------------------------------------------------------------------------------
 
+    def collect_edges(self) -> None:
+        """The edges to be bound, from the leaves up."""
+        self._edges = [edge for translator in self.translators.values() for edge in translator.children]
+
     def _build(self, section: Section) -> None:
+        translator = self.make(section)
+        for index, name in enumerate(section.subvolumes):
+            child = self.translators[name]
+            child.parents.append(translator)
+            translator.children.append(Edge(child, translator, index))
+        self.translators[section.name] = translator
+
+    def make(self, section: Section) -> Translator:
+        """The translator of `section`, not connected yet.  Raises VolfileError."""
         self.warnings += section.warnings
         cls = registry.find(section.type)
         if cls is None:
@@ -64,16 +79,12 @@ class Graph:
             translator = cls(section.name, section.options, self.process)
         except OptionError as error:
             raise VolfileError(self.source, section.line, f"{section.name!r}: {error}") from None
-        for index, name in enumerate(section.subvolumes):
-            child = self.translators[name]
-            child.parents.append(translator)
-            translator.children.append(Edge(child, translator, index))
         self.warnings += [
             f"{self._place(section.line)}: {section.type} {section.name!r} has no option {option!r}, ignored"
             for option in translator.unknown_options
             if cls is not registry.Transparent
         ]
-        self.translators[section.name] = translator
+        return translator
 
     def _absent(self, section: Section) -> type[Translator]:
         if not registry.stand_in(section.type, section.options):
@@ -99,16 +110,19 @@ class Graph:
                 translator.fd_slot = fd_slots
                 fd_slots += 1
             translator.graph = self
-        table = InodeTable(inode_slots=inode_slots, fd_slots=fd_slots, limit=limit)
+        self.itable = InodeTable(inode_slots=inode_slots, fd_slots=fd_slots, limit=limit)
+        self.watch_forgetting()
+        return self.itable
+
+    def watch_forgetting(self) -> None:
+        """Tell those translators that want to know when an inode is forgotten."""
         forgetful = [t for t in self.translators.values() if type(t).forget is not Translator.forget]
-        if forgetful:
 
-            def forget(inode: Inode) -> None:
-                for translator in forgetful:
-                    translator.forget(inode)
+        def forget(inode: Inode) -> None:
+            for translator in forgetful:
+                translator.forget(inode)
 
-            table.on_forget = forget
-        return table
+        self.itable.on_forget = forget if forgetful else None
 
     # -- running ---------------------------------------------------------------------------------------------
 
@@ -137,6 +151,7 @@ class Graph:
         for edge in self._edges:
             edge.bind(strict=self.process.strict)
         self.top.bind(strict=self.process.strict)
+        self.gate.install(self.top)
         for translator in self.translators.values():
             translator.linked()
 
@@ -175,6 +190,13 @@ class Graph:
         self.sections = list(sections)
         if self.started:
             self.relink()
+
+    async def edit(self, sections: Sequence[Section], fds: Iterable[Fd] = ()) -> None:
+        """Become the graph of `sections` while running (editing.py); `fds` are all files that are open in it.
+
+        The gate must be closed.  Raises FusemuxError when it cannot be built, and then nothing was changed.
+        """
+        await edit(self, sections, fds)
 
 
 def build(text: str, process: Process, *, source: str = "volfile", lru_limit: int = 16384) -> Graph:

@@ -19,7 +19,7 @@ running; `fini` parents first.  Events travel from child to parent by default; s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -126,6 +126,25 @@ class Translator:
 
     async def fini(self) -> None:
         """Give back everything.  Never raises."""
+
+    # The graph is edited (editing.py): `pause`, a wait until it is not `busy`, perhaps `adopt` and `adopt_open`, `resume`.
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is in the middle of something here that the top of the graph does not know of."""
+        return False
+
+    def pause(self) -> None:
+        """Stop what runs by itself, until `resume`."""
+
+    def resume(self) -> None:
+        """Go on with it."""
+
+    def adopt(self, old: Translator | None) -> None:
+        """Take the place of `old` (of the same name and type; its slots are this one's now) before any event arrives."""
+
+    def adopt_open(self, fds: Sequence[Fd]) -> None:
+        """These files were open before this translator came; its children have told whether they are up."""
 
     def reconfigure(self, given: Mapping[str, str]) -> None:
         """Take new option values while running.  Raises OptionError and then changes nothing."""

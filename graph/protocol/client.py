@@ -26,7 +26,7 @@ from fusemux.graph.framework.options import Option
 from fusemux.graph.framework.process import AttachedBrick
 from fusemux.graph.framework.translator import Event, Translator
 from fusemux.graph.framework.types import DirEntry, Frame, Xdata
-from fusemux.graph.protocol.offsets import decode, encode
+from fusemux.graph.protocol.offsets import decode, encode, room_for
 
 __all__ = ["BrickFd", "Client"]
 
@@ -78,7 +78,7 @@ class Client(Translator):
         self.up = False
         self.slots = 0
         self.session: object = None
-        self.leaf, self.leaves = 0, 1
+        self.leaf, self.leaves, self.numbered = 0, 1, False
 
     @property
     def suspends(self) -> bool:
@@ -102,10 +102,24 @@ class Client(Translator):
     async def init(self) -> None:
         if not self.opt.remote_subvolume:
             raise FusemuxError(f"{self.name}: option remote-subvolume is missing; it is the brick's path")
-        leaves = [leaf for leaf in self.graph.translators.values() if isinstance(leaf, Client)]
-        self.leaf, self.leaves = leaves.index(self), len(leaves)
+        self._number()
         self.process.expect_brick(self.opt.remote_subvolume, self._changed)
         self._connect()
+
+    def _number(self) -> None:
+        """Find the place of this leaf in directory offsets.
+
+        There is room for more leaves, and who has a number keeps it: a listing goes on when bricks come or go.
+        """
+        others = [t for t in self.graph.translators.values() if isinstance(t, Client) and t is not self]
+        count = len(others) + 1
+        taken = {other.leaf for other in others if other.numbered}
+        room = max((other.leaves for other in others if other.numbered), default=1)
+        self.leaf = next(number for number in range(count) if number not in taken)
+        self.leaves = max(room, 1 if count == 1 else room_for(count) if count > room else room)
+        self.numbered = True
+        for other in others:
+            other.leaves = self.leaves
 
     async def fini(self) -> None:
         self.process.unexpect_brick(self.opt.remote_subvolume, self._changed)
@@ -116,6 +130,21 @@ class Client(Translator):
             self._report()
         elif event is not Event.PARENT_DOWN:
             super().notify(event, source, data)
+
+    def reconfigure(self, given: Mapping[str, str]) -> None:
+        """Another `remote-subvolume`: the brick was replaced.  What was open on the old one is not open on the new."""
+        before = self.opt.remote_subvolume
+        super().reconfigure(given)
+        if self.opt.remote_subvolume == before:
+            return
+        self.process.unexpect_brick(before, self._changed)
+        if self.up:
+            self._disconnect()
+            self.graph.relink()
+            super().notify(Event.CHILD_DOWN, self)
+        self.edge = _Down(self.opt.remote_subvolume)
+        self.process.expect_brick(self.opt.remote_subvolume, self._changed)
+        self._changed()
 
     # -- the brick comes and goes ----------------------------------------------------------------------------
 
@@ -162,6 +191,11 @@ class Client(Translator):
 
     def new_fd(self, fd: Fd) -> BrickFd:
         return BrickFd(fd.inode, fd.flags, self.slots, fd.pid, self.session)
+
+    def has_open(self, fd: Fd) -> bool:
+        """Whether `fd` is open on the brick as it is now."""
+        mine = fd.ctx[self.fd_slot]
+        return self.up and mine is not None and mine.session is self.session
 
     async def reopen(self, frame: Frame, fd: Fd) -> BrickFd:
         """`fd` was opened while the brick was away, or before it was restarted."""

@@ -14,13 +14,18 @@ Pure.  Source: GlusterFS `libglusterfs/src/gf-dirent.c`; design facts, dht secti
 
 from __future__ import annotations
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "room_for"]
 
 _LARGE = 1 << 62
 
 
 def _bits(leaves: int) -> int:
     return (leaves - 1).bit_length()
+
+
+def room_for(leaves: int) -> int:
+    """How many leaves a graph of so many leaves reckons with, so that more can be added while directories are being read."""
+    return 1 << _bits(2 * leaves)
 
 
 def encode(offset: int, leaf: int, leaves: int) -> int:

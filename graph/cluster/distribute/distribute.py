@@ -61,7 +61,31 @@ class Distribute(Metadata):
     async def init(self) -> None:
         await super().init()
         self.up = [False] * len(self.children)
+
+    def linked(self) -> None:
+        super().linked()
         self.learn_leaves()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.locks.held)
+
+    def adopt(self, old: Translator | None) -> None:
+        """Other subvolumes: files are where they were, directories are asked for anew."""
+        if not isinstance(old, Distribute):
+            return
+        self.generation = old.generation + 1
+        self._serving = old._serving
+        for edge in self.children:
+            if edge in old.children:
+                place = old.children.index(edge)
+                self.up[edge.index] = old.up[place]
+                self._reported |= {edge.index} if place in old._reported else set()
+        for inode in (*self.table.active.values(), *self.table.unused.values()):
+            known = inode.ctx[self.inode_slot]
+            if isinstance(known, Edge) and known not in self.children:  # its set is another translator now
+                place = old.children.index(known)
+                inode.ctx[self.inode_slot] = self.children[place] if place < len(self.children) else None
 
     def reconfigure(self, given: Mapping[str, str]) -> None:
         super().reconfigure(given)

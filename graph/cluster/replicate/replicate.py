@@ -10,17 +10,19 @@ The format on the bricks and the order of steps are GlusterFS's; where this diff
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import trio
 
+from fusemux.graph.cluster.replicate.eager import Opened
 from fusemux.graph.cluster.replicate.fops.entries import Entries
 from fusemux.graph.cluster.replicate.fops.locking import Locking
 from fusemux.graph.cluster.replicate.fops.lookup import Lookup
 from fusemux.graph.cluster.replicate.fops.metadata import Metadata
 from fusemux.graph.cluster.replicate.fops.reads import Reads
 from fusemux.graph.cluster.replicate.heal.healer import Healer
+from fusemux.graph.framework.inode import Fd
 from fusemux.graph.framework.process import Past
 from fusemux.graph.framework.translator import Event, Translator
 
@@ -39,11 +41,47 @@ class Replicate(Reads, Entries, Metadata, Locking, Lookup):
         self.healer = Healer(self)
         self._healing: trio.CancelScope | None = None
         self._waiting: trio.CancelScope | None = None
+        self._old: Replicate | None = None  # whose place this one has taken a moment ago
 
     @property
     def flushes(self) -> bool:
         """A close(2) has nothing to report that a write has not: the dirty mark is cleared by `release`, soon after."""
         return any(edge.flushes for edge in self.children)
+
+    # -- the graph is edited ---------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.locks.held or self.healer.at_work)
+
+    def pause(self) -> None:
+        if self._healing is not None:
+            self._healing.cancel()
+            self._healing = None
+        self.healer.interrupt()
+
+    def resume(self) -> None:
+        if self._healing is None and self.graph.started:
+            self._healing = self.process.spawn(self.healer.run, name=f"{self.name}: self-heal")
+            self.healer.ask()
+
+    def adopt(self, old: Translator | None) -> None:
+        """Other children: what was known of the copies of each inode holds no more."""
+        self._old = old if isinstance(old, Replicate) else None
+        for inode in (*self.graph.itable.active.values(), *self.graph.itable.unused.values()):
+            inode.ctx[self.inode_slot] = None
+
+    def adopt_open(self, fds: Sequence[Fd]) -> None:
+        old, self._old = self._old, None
+        if old is not None:
+            self.trust.follow(old.trust, {e.index: old.children.index(e) for e in self.children if e in old.children})
+            self.settle_ways()
+        for fd in fds:
+            have = self.has_open(fd)
+            if have == self.members.everyone:
+                fd.ctx[self.fd_slot] = self.opened
+            else:
+                fd.ctx[self.fd_slot] = Opened(self.generation, have) if have else None
 
     async def drain(self) -> None:
         for task in (self._healing, self._waiting):

@@ -18,6 +18,8 @@ of them knows, the volume is new.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fusemux.graph.framework.process import Past
 
 __all__ = ["Trust"]
@@ -50,6 +52,12 @@ class Trust:
             elif past is not Past.NEW:
                 sound |= 1 << child
         return rolled if sound & self._up else 0
+
+    def follow(self, old: Trust, places: Mapping[int, int]) -> None:
+        """Go on with what `old` knew of the children that stay: `places` leads from ours to its."""
+        self.unclean = old.unclean
+        for child, before in places.items():
+            self._pasts[child] = old._pasts[before]
 
     def vouched(self) -> None:
         """Everything was looked at, on all children: they are alike."""

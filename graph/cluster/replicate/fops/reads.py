@@ -35,11 +35,22 @@ _OWN = (CHANGELOG_PREFIX, SPLIT_BRAIN)
 
 
 class Reads(Handles):
-    async def init(self) -> None:
-        await super().init()
+    def linked(self) -> None:
+        super().linked()
         below = [(leaf, edge.index) for edge in self.children for leaf in _leaves(edge.translator)]
         self.child_of_leaf = {leaf.leaf: index for leaf, index in below}
         self.leaves = max((leaf.leaves for leaf, _ in below), default=1)
+
+    def child_above(self, leaf: str) -> int:
+        """The child that leads to the leaf of this name, -1 when none does."""
+        for edge in self.children:
+            if any(found.name == leaf for found in _leaves(edge.translator)):
+                return edge.index
+        return -1
+
+    def has_open(self, fd: Fd) -> int:
+        """The children on whose bricks `fd` is open, whoever opened it."""
+        return sum(1 << e.index for e in self.children if any(leaf.has_open(fd) for leaf in _leaves(e.translator)))
 
     async def readv(self, frame: Frame, fd: Fd, size: int, offset: int, xdata: Xdata = None) -> Any:
         known = fd.inode.ctx[self.inode_slot]
@@ -173,14 +184,14 @@ class Reads(Handles):
             begun: list[DirEntry] = await self._read(DATA, "readdir", args, fd.inode, fd)
             return begun
         child = self.child_of_offset(offset)
-        if not await self.reopen(frame, fd, self.members.up & 1 << child):
+        if child < 0 or not await self.reopen(frame, fd, self.members.up & 1 << child):
             raise FopError(errno.ENOTCONN, f"{self.name}: the copy that was being listed is away; begin anew")
         entries: list[DirEntry] = await self.children[child].readdir(*args)
         return entries
 
     def child_of_offset(self, offset: int) -> int:
-        """The child whose leaf made a directory offset."""
-        return self.child_of_leaf.get(decode(offset, self.leaves)[0], 0)
+        """The child whose leaf made a directory offset, -1 when it was removed."""
+        return self.child_of_leaf.get(decode(offset, self.leaves)[0], -1 if self.leaves > 1 else 0)
 
     async def _vouched(self, frame: Frame, entry: DirEntry, child: int) -> DirEntry:
         """`entry` with its attributes if its copy on `child` is good, else without, so that it is looked up."""

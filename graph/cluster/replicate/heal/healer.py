@@ -21,7 +21,7 @@ from typing import NamedTuple
 import trio
 
 from fusemux.graph.cluster.replicate import locks
-from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, DATA, ENTRY, METADATA
+from fusemux.graph.cluster.replicate.changelog import DATA, ENTRY, METADATA
 from fusemux.graph.cluster.replicate.heal.accessed import Accessed
 from fusemux.graph.cluster.replicate.heal.attributes import heal_attributes
 from fusemux.graph.cluster.replicate.heal.contents import heal_contents
@@ -90,6 +90,7 @@ class Healer:
         self._wanted = trio.Event()
         self._full = False
         self._sweeping = trio.Lock()
+        self._sweeps: list[trio.CancelScope] = []
         self.busy: dict[bytes, trio.Event] = {}  # being healed now, and the end of it
         self.accessed = Accessed(self)
 
@@ -119,10 +120,26 @@ class Healer:
     async def sweep(self, *, full: bool = False) -> Progress:
         """Heal what the indices list (with `full`: everything), after the sweep that is under way.
 
-        Raises FopError (ENOTCONN) while a copy is away.
+        Raises FopError: ENOTCONN while a copy is away, EINTR when the graph is about to be changed.
         """
-        async with self._sweeping:
-            return await self._sweep(full)
+        with trio.CancelScope() as scope:
+            self._sweeps.append(scope)
+            try:
+                async with self._sweeping:
+                    return await self._sweep(full)
+            finally:
+                self._sweeps.remove(scope)
+        raise FopError(errno.EINTR, f"{self.core.name}: its bricks are being changed; heal again")
+
+    @property
+    def at_work(self) -> bool:
+        return bool(self._sweeps or self.busy)
+
+    def interrupt(self) -> None:
+        """End what is being healed; it stays recorded."""
+        self.accessed.stop()
+        for scope in self._sweeps:
+            scope.cancel()
 
     async def _sweep(self, full: bool) -> Progress:
         progress = self.progress = Progress(running=True)
@@ -274,15 +291,6 @@ class Healer:
             return eager is not None
         whole = eager.children == core.members.everyone and core.members.complete
         return whole and not (eager.absent or eager.failed or eager.stuck)
-
-    async def accuse_new(self, child: int) -> None:
-        """`child` was replaced by an empty brick, or added: have the others accuse it of the root, and mark it dirty."""
-        core, root = self.core, self.core.graph.itable.root
-        accused = core.keys.accuse((1, 1, 1), 1 << child)
-        for edge in core.children:
-            delta = accused if edge.index != child else core.keys.delta(ENTRY, 1)
-            await edge.xattrop(core.internal, root, ADD_ARRAY, delta, None)
-        root.ctx[core.inode_slot] = None
 
     async def _gone_everywhere(self, gfid: bytes) -> bool:
         return self.core.members.complete and await self._gone(gfid)

@@ -67,3 +67,17 @@ def test_nobody_is_suspect_once_everything_was_looked_at() -> None:
     trust.vouched()
     assert not trust.unclean
     assert trust.suspects == 0
+
+
+def test_a_set_with_other_children_goes_on_with_what_was_known_of_those_that_stay() -> None:
+    old = Trust(3)
+    for child, past in enumerate((Past.CLEAN, Past.ROLLED_BACK, Past.CLEAN)):
+        old.came(child, past, first=True)
+    new = Trust(2)
+    new.came(0, Past.CRASHED, first=True)  # as it was when it was started, but has been healed since
+    new.came(1, Past.CLEAN, first=True)
+    new.follow(old, {0: 1, 1: 2})
+    assert (new.unclean, new.suspects) == (True, 0b01)
+    old.vouched()
+    new.follow(old, {0: 1, 1: 2})
+    assert (new.unclean, new.suspects) == (False, 0)
