@@ -49,12 +49,25 @@ class Brick:
         self._listeners: list[Callable[[bool], None]] = []
 
     @classmethod
-    async def attach(cls, process: Process, sections: Sequence[Section], *, source: str = "brick volfile") -> Brick:
-        """Build and start the brick of `sections` and serve it.  Raises FusemuxError."""
+    async def attach(
+        cls,
+        process: Process,
+        sections: Sequence[Section],
+        *,
+        source: str = "brick volfile",
+        first: Callable[[Brick], Awaitable[None]] | None = None,
+    ) -> Brick:
+        """Build and start the brick of `sections` and serve it, after `first(brick)` has prepared it.  Raises FusemuxError."""
         brick = cls(process, sections, source)
         if brick.path in process.bricks:
             raise FusemuxError(f"brick {brick.path} is served by this process already")
         await brick._begin()
+        try:
+            if first is not None:
+                await first(brick)
+        except BaseException:
+            await brick._stop(abort=True)
+            raise
         process.attach_brick(brick)
         return brick
 

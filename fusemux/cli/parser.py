@@ -92,6 +92,26 @@ words, in GlusterFS's order:
   granular-entry-heal enable|disable   note which names of a directory a copy misses
 """
 
+_RESET = """\
+words:
+  start                the brick goes down and is let go: empty its directory, or mount another disk there
+  commit               it is empty now: heal everything onto it
+  commit force         go on with the files that are still there
+"""
+
+_ADD = """\
+words, in GlusterFS's order:
+  replica N BRICK...             a higher N: as many bricks as make each set N wide, set after set
+  replica 3 arbiter 1 BRICK...   an arbiter for each set of two copies
+  BRICK...                       whole new sets; old directories go on using the old sets
+"""
+
+_REMOVE = """\
+words, in GlusterFS's order:
+  replica N BRICK... force       a lower N: from each set as many bricks as it becomes smaller; of a set with an arbiter
+                                 only the arbiter can go (replica 2)
+"""
+
 
 def _volume(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="volume_command", metavar="COMMAND", title="commands", required=True)
@@ -123,6 +143,31 @@ def _volume(parser: argparse.ArgumentParser) -> None:
     heal.add_argument("name", metavar="VOLUME")
     heal.add_argument("words", metavar="WORD", nargs="*")
     heal.add_argument("--explain", metavar="PATH", help="what each copy says of PATH (or gfid:...), and what follows")
+    _bricks_of_volume(commands)
+
+
+def _bricks_of_volume(commands: Any) -> None:
+    replace = _add(commands, "replace-brick", "put another brick in the place of one; it is healed from the other copies",
+                   "bricks:replace")  # fmt: skip
+    replace.add_argument("name", metavar="VOLUME")
+    replace.add_argument("old", metavar="OLD", help="its path, localhost:PATH, or its number, from 0")
+    replace.add_argument("new", metavar="NEW", help="an empty directory, or ramdisk[:SIZE]")
+    replace.add_argument(
+        "words", metavar="WORD", nargs="*", help="commit force, as GlusterFS wants it; need not be said"
+    )
+    reset = _add(commands, "reset-brick", "change the disk of a brick, or empty it, and have it healed", "bricks:reset",
+                 epilog=_RESET, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    reset.add_argument("name", metavar="VOLUME")
+    reset.add_argument("brick", metavar="BRICK")
+    reset.add_argument("words", metavar="WORD", nargs="+")
+    add = _add(commands, "add-brick", "add copies, an arbiter, or whole sets of bricks", "bricks:add",
+               epilog=_ADD, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    add.add_argument("name", metavar="VOLUME")
+    add.add_argument("words", metavar="WORD", nargs="+")
+    remove = _add(commands, "remove-brick", "remove copies or arbiters", "bricks:remove",
+                  epilog=_REMOVE, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    remove.add_argument("name", metavar="VOLUME")
+    remove.add_argument("words", metavar="WORD", nargs="+")
 
 
 def _mounts(commands: Any) -> None:

@@ -183,7 +183,13 @@ class Faults:
     def _brick(self, volume: str, brick: str) -> Brick:
         served = self._served(volume)
         path = served.source.bricks[_brick_number(served, brick)].path
-        return next(b for b in served.bricks if b.path == path)
+        found = served.brick_at(path)
+        if found is None:
+            raise FusemuxError(
+                f"brick {path} of volume {volume!r} is not attached: it was missing when the volume was mounted, or it is being "
+                f"reset (fusemux volume reset-brick {volume} {path} commit)"
+            )
+        return found
 
 
 def fault_of(words: dict[str, Any]) -> Fault:
@@ -225,7 +231,7 @@ def edges_at(served: ServedVolume, at: str) -> list[Edge]:
             known = [edge.name for edge in graph.translators[above].children]
             raise FusemuxError(f"{below!r} is not right below {above!r}; below it are {', '.join(known) or 'none'}")
         return edges
-    leaf = f"{served.name}-client-{_brick_number(served, at)}"
+    leaf = served.source.leaf(_brick_number(served, at))
     return [edge for t in graph.translators.values() for edge in t.children if edge.name == leaf]
 
 

@@ -54,7 +54,7 @@ class Healing:
     async def info(self, volume: str) -> list[dict[str, Any]]:
         """For each brick, in volume order, what it lists as pending; None while it is down."""
         served = self._served(volume)
-        bricks = {f"{served.name}-client-{i}": spec.path for i, spec in enumerate(served.source.bricks)}
+        bricks = {served.source.leaf(i): spec.path for i, spec in enumerate(served.source.bricks)}
         rows = []
         for healer in self._healers(served):
             try:
@@ -121,7 +121,7 @@ class Healing:
         path = brick.partition(":")[2] if ":/" in brick else brick
         for index, spec in enumerate(served.source.bricks):
             if path in (spec.path, str(index)):
-                return f"{served.name}-client-{index}"
+                return served.source.leaf(index)
         raise FusemuxError(f"volume {served.name!r} has no brick {brick}; `fusemux volume info` lists them")
 
     async def _gfid_of(self, served: ServedVolume, path: str) -> bytes:

@@ -9,6 +9,7 @@ from fusemux.graph.debug.trace import Trace
 from fusemux.graph.framework.errors import FusemuxError
 from fusemux.mount.errors import Exit, MountError
 from fusemux.serve import journal, statedump
+from fusemux.serve.bricks import BrickChanges
 from fusemux.serve.faults import Faults
 from fusemux.serve.healing import Healing
 
@@ -35,6 +36,7 @@ class Orders:
             "history": self.history,
             **Healing(self.server).handlers(),
             **Faults(self.server).handlers(),
+            **BrickChanges.of(self.server).handlers(),
         }
 
     async def status(self) -> dict[str, Any]:

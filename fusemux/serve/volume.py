@@ -11,7 +11,7 @@ import fcntl
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 
 from fusemux.bricks import ramdisk
@@ -20,7 +20,7 @@ from fusemux.bricks.prepare import prepare
 from fusemux.fuse.bridge import Bridge, BridgeOptions
 from fusemux.fuse.sharing import Company, LockingBridge, SharedBridge
 from fusemux.graph.framework.errors import FusemuxError
-from fusemux.graph.framework.graph import Graph
+from fusemux.graph.framework.graph import Graph, TopologyChanged
 from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.volfile import Section
 from fusemux.volume.definition import BrickSpec
@@ -56,6 +56,7 @@ class ServedVolume:
         self.bridges: list[Bridge] = []
         self.serving = False
         self._kept = False  # what was provisioned is worth keeping
+        self._held: dict[str, AsyncExitStack] = {}  # how to let go of each brick that is ours, by path
         self._undo = AsyncExitStack()
 
     @property
@@ -71,9 +72,10 @@ class ServedVolume:
         """Provision, attach, build and start.  Raises FusemuxError and then leaves nothing behind."""
         try:
             async with AsyncExitStack() as undo:
-                there = [index for index in range(len(self.source.bricks)) if self._take(index, undo)]
+                undo.push_async_callback(self._let_go_of_all)
+                there = [index for index, spec in enumerate(self.source.bricks) if await self._take_if_there(spec)]
                 for index, graph in self._brick_graphs(self.source, there).items():
-                    await self._attach(index, graph, undo)
+                    await self._attach_if_possible(self.source.bricks[index], graph)
                 if not self.bricks:
                     raise FusemuxError(f"volume {self.name!r}: none of its bricks can be served")
                 self.graph = self._built(self.source.client_graph())
@@ -107,26 +109,68 @@ class ServedVolume:
             return [SharedBridge(self.graph, company, options=self.options) for _ in range(self.places)]
         return [(LockingBridge if self.options.locks else Bridge)(self.graph, options=self.options)]
 
-    def _take(self, index: int, undo: AsyncExitStack) -> bool:
-        """Make brick `index` ours: its ramdisk, its lock.  False: it is missing, and may be."""
-        spec = self.source.bricks[index]
+    # -- bricks ----------------------------------------------------------------------------------------------
+
+    def brick_at(self, path: str) -> Brick | None:
+        """The brick at `path` if it is attached."""
+        return next((brick for brick in self.bricks if brick.path == path), None)
+
+    async def acquire(
+        self, source: Source, index: int, first: Callable[[Brick], Awaitable[None]] | None = None
+    ) -> Brick:
+        """Take and attach brick `index` of `source` while serving; nobody sees it before `first(brick)` has prepared it.
+
+        Raises FusemuxError, FopError.
+        """
+        spec = source.bricks[index]
+        await self._take(spec)
         try:
+            paths = {brick.path for brick in self.bricks} | {spec.path}
+            there = [place for place, other in enumerate(source.bricks) if other.path in paths]
+            return await self._attach(spec, self._brick_graphs(source, there)[index], first)
+        except BaseException:
+            await self.let_go(spec.path)
+            raise
+
+    async def let_go(self, path: str) -> None:
+        """Detach the brick at `path` and leave it to others; what is not ours is no error."""
+        stack = self._held.pop(path, None)
+        if stack is not None:
+            await stack.aclose()
+
+    async def _let_go_of_all(self) -> None:
+        for path in reversed(list(self._held)):
+            await self.let_go(path)
+
+    async def _take(self, spec: BrickSpec) -> None:
+        """Make a brick ours: its ramdisk, its lock."""
+        async with AsyncExitStack() as undo:
             self._provision(spec, undo)
             _lock(spec.path, undo)
+            self._held[spec.path] = undo.pop_all()
+
+    async def _take_if_there(self, spec: BrickSpec) -> bool:
+        try:
+            await self._take(spec)
         except FusemuxError as error:
             self._missing(error)
             return False
         return True
 
-    async def _attach(self, index: int, graph: list[Section], undo: AsyncExitStack) -> None:
-        spec = self.source.bricks[index]
+    async def _attach(
+        self, spec: BrickSpec, graph: list[Section], first: Callable[[Brick], Awaitable[None]] | None = None
+    ) -> Brick:
+        brick = await Brick.attach(self.process, graph, source=f"brick {spec.path}", first=first)
+        self._held[spec.path].push_async_callback(self._detach, brick)
+        self.bricks.append(brick)
+        return brick
+
+    async def _attach_if_possible(self, spec: BrickSpec, graph: list[Section]) -> None:
         try:
-            brick = await Brick.attach(self.process, graph, source=f"brick {spec.path}")
+            await self._attach(spec, graph)
         except FusemuxError as error:
             self._missing(error)
-            return
-        undo.push_async_callback(self._detach, brick)
-        self.bricks.append(brick)
+            await self.let_go(spec.path)
 
     def _missing(self, error: FusemuxError) -> None:
         """A brick cannot be served: go on without it if that was asked for."""
@@ -167,6 +211,7 @@ class ServedVolume:
         return graph
 
     async def _detach(self, brick: Brick) -> None:
+        self.bricks.remove(brick)
         leaks = {what: count for what, count in (await brick.detach()).items() if count}
         if leaks:
             log.warning("brick %s: still held when it was detached: %s", brick.path, leaks)
@@ -195,6 +240,18 @@ class ServedVolume:
                     brick.graph.reconfigure(sections)
             self.graph.reconfigure(before)
             raise
+        self.source = source
+
+    async def change_bricks(self, source: Source) -> None:
+        """Become the volume of `source`, whose bricks are other ones; all of them that can be served are attached.
+
+        Open files stay open.  Raises FusemuxError, and then nothing was changed.
+        """
+        sections = source.client_graph()
+        try:
+            self.graph.reconfigure(sections)
+        except TopologyChanged:
+            await self.graph.edit(sections, [fd for bridge in self.bridges for fd in bridge.open_fds()])
         self.source = source
 
 

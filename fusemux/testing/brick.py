@@ -9,17 +9,20 @@ from typing import Any
 
 from fusemux.testing.faults import Fault, Faults
 
-__all__ = ["Brick"]
+__all__ = ["Brick", "beside"]
 
 
 class Brick:
     """Brick `index`, in volume order.  `path` is its directory: what lies there is what the copy holds."""
 
-    def __init__(self, index: int, path: Path, order: Callable[..., Any], faults: Faults) -> None:
+    def __init__(
+        self, index: int, path: Path, order: Callable[..., Any], faults: Faults, ramdisk_bytes: int | None = None
+    ) -> None:
         self.index = index
         self.path = path
         self.faults = faults
         self._order = order
+        self._ramdisk_bytes = ramdisk_bytes
 
     @property
     def up(self) -> bool:
@@ -58,9 +61,20 @@ class Brick:
         """Take it down; what was written and not synced is gone.  `start` brings it back."""
         self._order("brick-power-cut", brick=str(self.index))
 
+    def replace(self) -> None:
+        """Put an empty brick in its place, which is healed from the other copies; `path` is then the new one's."""
+        new = [beside(self.path), self._ramdisk_bytes]
+        self.path = Path(self._order("brick-replace", old=str(self.index), new=new)[self.index])
+
     def read_bytes(self, path: str | Path) -> bytes:
         """What this copy holds."""
         return (self.path / str(path).lstrip("/")).read_bytes()
 
     def __repr__(self) -> str:
         return f"<Brick {self.index} {self.path}>"
+
+
+def beside(path: Path) -> str:
+    """Where the brick that replaces the one at `path` may be."""
+    name, dash, count = path.name.rpartition("-")
+    return str(path.with_name(f"{name}-{int(count) + 1}" if dash else f"{path.name}-1"))

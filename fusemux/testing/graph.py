@@ -35,9 +35,11 @@ from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.linking import Edge
 from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.types import Frame, Iatt
+from fusemux.serve.bricks import BrickChanges
 from fusemux.serve.faults import Faults
 from fusemux.serve.healing import Healing
 from fusemux.serve.volume import ServedVolume
+from fusemux.testing.brick import beside
 from fusemux.testing.copies import Comparison, compare
 from fusemux.testing.faults import Actions, NotFired, described
 from fusemux.testing.place import Place, sets_of
@@ -60,7 +62,8 @@ class GraphVolume:
         self.frame = Frame()
         self.faults = GraphFaults(self, "mount")
         self.bricks: Sequence[GraphBrick] = [
-            GraphBrick(self, index, Path(spec.path)) for index, spec in enumerate(self._place.source.bricks)
+            GraphBrick(self, index, Path(spec.path), spec.ramdisk_bytes)
+            for index, spec in enumerate(self._place.source.bricks)
         ]
         self.process: Process
         self.served: ServedVolume
@@ -83,11 +86,12 @@ class GraphVolume:
         """The volume is served inside the block."""
         async with Process(seed=self.random.getrandbits(32)) as process:
             self.process = process
-            self.served = ServedVolume(process, self._place.source)
+            self.served = ServedVolume(process, self._place.current())
             await self.served.start()
             server: Any = SimpleNamespace(served=[SimpleNamespace(volume=self.served)])
             faults = Faults(server)
-            self._orders = {**faults.handlers(), **Healing(server).handlers()}
+            changes = BrickChanges(lambda _: self.served, store=self._place.store)
+            self._orders = {**faults.handlers(), **Healing(server).handlers(), **changes.handlers()}
             self._find = lambda number: faults.placed[number].fault
             try:
                 yield self
@@ -216,7 +220,7 @@ class GraphVolume:
         raise NotHealed(f"not healed within {within_s:g} s:\n{pending(await self.heal_info())}")
 
     def bricks_identical(self) -> Comparison:
-        return compare(sets_of(self._place.source))
+        return compare(sets_of(self._place.current()))
 
     def calls(self, count: int = 50) -> list[str]:
         """The last calls; after the scenario, those of its end."""
@@ -228,7 +232,7 @@ class GraphVolume:
     @property
     def graph(self) -> str:
         """The client's graph, as a volfile."""
-        return volfile.write(self._place.source.client_graph())
+        return volfile.write(self._place.current().client_graph())
 
     def report(self) -> str:
         """What to know when a test has failed."""
@@ -309,8 +313,9 @@ class GraphFaults(Actions[Awaitable[GraphFault]]):
 class GraphBrick:
     """Brick `index`, in volume order; `path` is its directory."""
 
-    def __init__(self, volume: GraphVolume, index: int, path: Path) -> None:
+    def __init__(self, volume: GraphVolume, index: int, path: Path, ramdisk_bytes: int | None = None) -> None:
         self._volume = volume
+        self._ramdisk_bytes = ramdisk_bytes
         self.index = index
         self.path = path
         self.faults = GraphFaults(volume, str(index))
@@ -344,6 +349,12 @@ class GraphBrick:
 
     async def power_cut(self) -> None:
         await self._order("power-cut")
+
+    async def replace(self) -> None:
+        """Put an empty brick in its place; `path` is then the new one's."""
+        new = [beside(self.path), self._ramdisk_bytes]
+        paths = await self._volume.order("brick-replace", old=str(self.index), new=new)
+        self.path = Path(paths[self.index])
 
     def read_bytes(self, path: str) -> bytes:
         """What this copy holds."""

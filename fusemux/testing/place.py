@@ -70,7 +70,7 @@ class Place:
             throwaway=False,
         )
         with prepared(volume, force=False):
-            VolumeStore(self.root / "state").create(volume)
+            self.store.create(volume)
         self.source, self.spec = DefinedSource(volume), volume.name
 
     def _from_volfile(self, given: str) -> None:
@@ -82,6 +82,16 @@ class Place:
         for brick in self.source.bricks:
             if Path(brick.path).is_relative_to(self.bricks):
                 prepare(brick.path, self.source.volume_id)
+
+    def current(self) -> Source:
+        """What the volume is made of now: its bricks may have been replaced."""
+        if isinstance(self.source, DefinedSource):
+            return DefinedSource(self.store.load(self.source.name))
+        return self.source
+
+    @property
+    def store(self) -> VolumeStore:
+        return VolumeStore(self.root / "state")
 
     @property
     def environment(self) -> dict[str, str]:

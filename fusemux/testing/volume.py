@@ -39,7 +39,7 @@ class Volume:
         self.env: dict[str, str] = self._place.environment  # for `fusemux` commands about this volume
         self.faults = Faults(self.order, lambda: self.random.getrandbits(32))
         self.bricks: Sequence[Brick] = [
-            Brick(index, Path(spec.path), self.order, self.faults.at(str(index)))
+            Brick(index, Path(spec.path), self.order, self.faults.at(str(index)), spec.ramdisk_bytes)
             for index, spec in enumerate(self._place.source.bricks)
         ]
         self._server = ServerProcess(self._place, wish.mount_options)
@@ -129,7 +129,7 @@ class Volume:
     def bricks_identical(self) -> Comparison:
         """Whether all copies are equal; false, and with what differs in its repr, when not."""
         write_back(str(self.path))
-        return compare(sets_of(self._place.source))
+        return compare(sets_of(self._place.current()))
 
     # -- what happened ---------------------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ class Volume:
     @property
     def graph(self) -> str:
         """The client's graph, as a volfile."""
-        return volfile.write(self._place.source.client_graph())
+        return volfile.write(self._place.current().client_graph())
 
     def report(self) -> str:
         """What to know when a test has failed."""

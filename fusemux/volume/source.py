@@ -37,6 +37,9 @@ class Source(Protocol):
     def throwaway(self) -> bool: ...
     @property
     def volume_id(self) -> str: ...
+    def leaf(self, index: int) -> str:
+        """The name of what stands for brick `index` in the client's graph."""
+
     def client_graph(self) -> list[Section]: ...
     def brick_graph(self, index: int, shared: int) -> list[Section]:
         """`shared`: how many bricks of the volume lie on the same file system."""
@@ -68,6 +71,9 @@ class DefinedSource:
     def volume_id(self) -> str:
         return str(self.volume.id)
 
+    def leaf(self, index: int) -> str:
+        return self.volume.client(index)
+
     def client_graph(self) -> list[Section]:
         return generate.client_graph(self._volume())
 
@@ -89,6 +95,9 @@ class VolfileSource:
     @property
     def volume_id(self) -> str:
         return str(uuid5(_NAMESPACE, self.name))
+
+    def leaf(self, index: int) -> str:
+        return [section.name for section in self.client if section.type == "protocol/client"][index]
 
     def client_graph(self) -> list[Section]:
         return list(self.client)

@@ -125,3 +125,18 @@ def test_random_choices_replay(fusemux_volume: GraphVolume) -> None:
     fusemux_volume.random.seed(fusemux_volume.seed)
     assert fusemux_volume.run(fired) == again
     assert 0 < first[-1] < 30
+
+
+def test_a_brick_is_replaced_by_an_empty_one_and_healed(fusemux_volume: GraphVolume) -> None:
+    async def scenario(volume: GraphVolume) -> None:
+        await volume.write("/file", b"data")
+        async with volume.open("/file") as file:
+            await volume.brick(2).replace()
+            await file.write(b"DATA")
+        await volume.wait_healed()
+        assert volume.bricks_identical()
+        assert volume.brick(2).read_bytes("/file") == b"DATA"
+
+    fusemux_volume.run(scenario)
+    fusemux_volume.run(lambda volume: volume.wait_healed())
+    assert fusemux_volume.bricks_identical()

@@ -218,3 +218,22 @@ def test_closing_leaves_nothing_even_when_it_is_frozen_or_crashed(request: pytes
     assert not root.exists()
     assert not brick.exists()
     assert mounts_below(str(root)) == []
+
+
+@pytest.mark.parametrize("size", [None, "32M"])
+def test_a_brick_is_replaced_by_an_empty_one_and_healed(request: pytest.FixtureRequest, size: str | None) -> None:
+    if size is not None:
+        request.node.add_marker(pytest.mark.fusemux(replica=3, size=size))
+    volume: Volume = request.getfixturevalue("fusemux_volume")
+    (volume.path / "file").write_bytes(b"data")
+    old = volume.brick(1).path
+    volume.brick(1).replace()
+    assert volume.brick(1).path not in (old, volume.brick(0).path)
+    (volume.path / "later").write_bytes(b"more")
+    volume.wait_healed()
+    assert [volume.brick(1).read_bytes(name) for name in ("file", "later")] == [b"data", b"more"]
+    volume.brick(1).replace()
+    volume.remount()
+    volume.wait_healed()
+    assert volume.bricks_identical()
+    assert str(volume.brick(1).path) in volume.graph

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Awaitable, Callable
 from errno import ENOENT, ENOTCONN
 
 import trio
 
-from fusemux.bricks import prepare
 from tests.graph.cluster.replicate.healing import healed, volume_of, without
-from tests.graph.cluster.replicate.volume import VOLUME_ID, refused
+from tests.graph.cluster.replicate.volume import refused
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -33,25 +31,6 @@ def test_healing_waits_until_all_copies_are_there() -> None:
 
 
 # -- entries ----------------------------------------------------------------------------------------------------------
-
-
-def test_replace_brick_self_heal() -> None:
-    """An empty brick gets everything; the good one is never emptied."""
-
-    async def main() -> None:
-        async with volume_of() as volume:
-            await volume.mkdir("kept")
-            await volume.create("kept/file", b"content" * 1000)
-            await volume.bricks[1].kill()
-            shutil.rmtree(volume.bricks[1].path)
-            prepare.prepare(volume.bricks[1].path, VOLUME_ID)
-            await volume.bricks[1].start()
-            await volume.replicate.healer.accuse_new(1)
-            wanted = volume.tree(0)
-            await healed(volume)
-            assert volume.tree(1) == wanted
-
-    run(main)
 
 
 def test_stale_index_entries_of_files_that_are_gone_are_removed() -> None:
