@@ -9,7 +9,7 @@ have been told that the attributes of what it touched are stale (`_tell`).  A bi
     contents    are looked at again when attributes have changed; pages that are mapped are dropped a little later
     passthrough, writeback cache   would keep changes from us: off
 
-O_APPEND cannot be left to kernels here: each knows only its own idea of where the file ends (`write`).
+O_APPEND cannot be left to kernels here: each knows only its own idea of where the file ends (`append`).
 Not handled: an access time that a read through one mount has set shows at the other when it next asks.
 """
 
@@ -120,7 +120,6 @@ class SharedBridge(LockingBridge):
         self.known = self.nodes.known
         self.company = company
         self.doubtful: set[int] = set()  # nodes that changed while the kernel was about to learn of them
-        self._appending: set[int] = set()  # handles
         company.bridges.append(self)
 
     def close(self) -> None:
@@ -254,37 +253,32 @@ class SharedBridge(LockingBridge):
 
     # -- files -----------------------------------------------------------------------------------------------
 
-    def _opened_with(self, fh: int, flags: int) -> None:
-        if flags & os.O_APPEND:
-            self._appending.add(fh)
-
     async def create(self, frame: Frame, parent: int, name: bytes, flags: int, mode: int) -> tuple[int, Iatt, int]:
         async with self._alone((parent, name)):
             made = await super().create(frame, parent, name, flags, mode)
-        self._opened_with(made[2], flags)
         self._tell_name(parent, name, self.known.get(made[0]))
         return made
 
     async def open(self, frame: Frame, nodeid: int, flags: int) -> int:
         fh = await super().open(frame, nodeid, flags)
-        self._opened_with(fh, flags)
         if flags & os.O_TRUNC:
             self._tell(self.known.get(nodeid))
         return fh
 
-    async def release(self, frame: Frame, fh: int) -> None:
-        self._appending.discard(fh)
-        await super().release(frame, fh)
-
     async def write(self, frame: Frame, fh: int, offset: int, data: Any) -> int:
-        """What is appended goes to the end of the file; a request without a caller writes mapped pages back, to their place."""
         fd = self._file(fh).fd
         try:
-            if fh in self._appending and frame.pid:
-                return await self._append(frame, fd, data)
             return await super().write(frame, fh, offset, data)
         finally:
             self._tell(fd.inode)  # one that fails may have written a part
+
+    async def append(self, frame: Frame, fh: int, data: Any) -> int:
+        """A write(2) with O_APPEND: to the end of the file, wherever the kernel believes that to be."""
+        fd = self._file(fh).fd
+        try:
+            return await self._append(frame, fd, data)
+        finally:
+            self._tell(fd.inode)
 
     async def _append(self, frame: Frame, fd: Fd, data: Any) -> int:
         if not self.top.suspends:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator, MutableSet
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Coroutine, Iterator, MutableSet
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
@@ -15,13 +15,15 @@ from fusemux.fuse.kernel.negotiation import Agreement, Wishes
 from fusemux.fuse.kernel.passthrough import Passthrough
 from fusemux.fuse.kernel.protocol import InitFlag, OpenFlag
 from fusemux.fuse.kernel.replies import Validity
+from fusemux.graph.framework.types import Frame
 
 if TYPE_CHECKING:
     from fusemux.fuse.bridge import Bridge
 
-__all__ = ["Session", "SessionOptions", "SessionStatistics", "notify"]
+__all__ = ["Append", "Session", "SessionOptions", "SessionStatistics", "notify"]
 
 log = logging.getLogger("fusemux.fuse")
+Append = Callable[[Frame, int, memoryview], Coroutine[Any, Any, int]]
 
 _LOGGED_MAX = 256  # distinct faults of handlers that are logged in full, in one session
 _INCAPABLE_MAX = 65536
@@ -102,6 +104,8 @@ class Session:
         self.ended = trio.Event()  # unmounted or aborted
         self.drained = trio.Event()  # and no request of it is being served any more
         self.aborted = False
+        # Of a bridge that knows better than one kernel where a file ends: append(frame, fh, data).
+        self.append: Append | None = getattr(bridge, "append", None)
         self.passthrough: Passthrough | None = None
         # Nodes whose attributes are not kept: they may be changed by stores to memory, of which nobody hears.
         self.stores: set[int] = getattr(bridge, "doubtful", set())

@@ -180,9 +180,8 @@ def test_what_is_appended_goes_to_the_end_wherever_the_kernel_believes_it_to_be(
         node = await one.make(b"log", b"first ")
         await two.find(b"log")
         fh = await two.bridge.open(F, node, os.O_WRONLY | os.O_APPEND)
-        await two.bridge.write(F, fh, 0, b"second ")
-        nobody = Frame(0, 0, 0)
-        await two.bridge.write(nobody, fh, 0, b"FIRST")  # a mapped page that is written back
+        await two.bridge.append(F, fh, b"second ")
+        await two.bridge.write(F, fh, 0, b"FIRST")  # a mapped page that is written back
         await two.bridge.release(F, fh)
         assert memory.root.entries[b"log"][0].data == b"FIRST second "
 

@@ -319,6 +319,22 @@ def test_what_both_places_append_is_all_there(places: tuple[Path, Path]) -> None
     assert sorted(lines) == [f"{i} {n:04}" for i in range(2) for n in range(200)]
 
 
+def test_who_begins_to_append_after_opening_does_not_overwrite_the_other(places: tuple[Path, Path]) -> None:
+    """F_SETFL says nothing to a file system; the flags come with each write."""
+    (places[0] / "log").write_bytes(b"")
+    fds = [os.open(place / "log", os.O_WRONLY) for place in places]
+    for fd in fds:
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+    for number in range(3):
+        for fd, letter in zip(fds, "ab", strict=True):
+            os.write(fd, f"{letter}{number}".encode())
+    fcntl.fcntl(fds[0], fcntl.F_SETFL, 0)
+    os.pwrite(fds[0], b"A", 0)
+    for fd in fds:
+        os.close(fd)
+    assert (places[1] / "log").read_bytes() == b"A0b0a1b1a2b2"
+
+
 def test_a_file_that_is_open_at_one_place_lives_on_when_the_other_removes_it(
     places: tuple[Path, Path], volume_place: Place
 ) -> None:

@@ -13,7 +13,7 @@ from fusemux.fuse.kernel.operations.operation import Operation, operation, paylo
 from fusemux.fuse.kernel.protocol import BODY, Opcode
 from fusemux.fuse.kernel.requests import Buffer, name
 from fusemux.fuse.kernel.requests import payload as request_payload
-from fusemux.fuse.kernel.session import Session
+from fusemux.fuse.kernel.session import Append, Session
 from fusemux.graph.framework.types import Frame, Iatt
 
 __all__ = ["FILES"]
@@ -32,7 +32,7 @@ _LSEEK = p.BODIES[Opcode.LSEEK].unpack_from
 _COPY = p.BODIES[Opcode.COPY_FILE_RANGE].unpack_from
 _NAME = BODY + p.BODIES[Opcode.CREATE].size
 _DATA = BODY + p.BODIES[Opcode.WRITE].size
-_O_TRUNC = 0o1000
+_O_TRUNC, _O_APPEND = 0o1000, 0o2000
 
 
 # -- opening and closing -----------------------------------------------------------------------------------------
@@ -110,17 +110,22 @@ def read(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buffe
 
 
 def write(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buffer, end: int) -> _Call:
-    fh, offset, size, flags, _, _ = _WRITE(buffer, BODY)
+    fh, offset, size, flags, _, opened_with = _WRITE(buffer, BODY)
     data = request_payload(buffer, _DATA, end, size)
+    append = session.append if opened_with & _O_APPEND else None  # not set where mapped pages are written back
     if flags & p.WRITE_KILL_SUIDGID and nodeid in session.privileged:
-        return _write_unprivileged(session, frame, nodeid, fh, offset, data)
+        return _write_unprivileged(session, frame, nodeid, fh, offset, data, append)
+    if append is not None:
+        return append(frame, fh, data)
     return session.bridge.write(frame, fh, offset, data)
 
 
 async def _write_unprivileged(
-    session: Session, frame: Frame, nodeid: int, fh: int, offset: int, data: memoryview
+    session: Session, frame: Frame, nodeid: int, fh: int, offset: int, data: memoryview, append: Append | None
 ) -> int:
     await privileges.drop(session, frame, nodeid)
+    if append is not None:
+        return await append(frame, fh, data)
     return await session.bridge.write(frame, fh, offset, data)
 
 
