@@ -101,6 +101,16 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
         """For what `fh` was opened: O_RDONLY, O_WRONLY or O_RDWR."""
         return self._file(fh).fd.flags & os.O_ACCMODE
 
+    def only_written(self, fh: int) -> bool:
+        """Whether nobody can read the file now: `fh` is for writing only, and nobody else has it open."""
+        fd = self._file(fh).fd
+        return fd.flags & os.O_ACCMODE == os.O_WRONLY and fd.inode.nopen == 1
+
+    @property
+    def waits(self) -> bool:
+        """Whether another request may be answered while one waits."""
+        return self.top.suspends
+
     async def disconnect(self) -> None:
         """The kernel is gone (unmounted, aborted) without closing and forgetting: do it in its place.  Never raises."""
         for handles, release in ((self.files, self.release), (self.directories, self.releasedir)):

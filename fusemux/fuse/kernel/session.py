@@ -28,7 +28,6 @@ Append = Callable[[Frame, int, memoryview], Coroutine[Any, Any, int]]
 _LOGGED_MAX = 256  # distinct faults of handlers that are logged in full, in one session
 _INCAPABLE_MAX = 65536
 _NOFLUSH = int(OpenFlag.NOFLUSH)
-_DIRECT = int(OpenFlag.DIRECT_IO)
 
 
 # ENOENT: the kernel does not know the node; EINVAL: it does not know the message; the others: it is over.
@@ -107,6 +106,8 @@ class Session:
         # Of a bridge that knows better than one kernel where a file ends: append(frame, fh, data).
         self.append: Append | None = getattr(bridge, "append", None)
         self.passthrough: Passthrough | None = None
+        self.direct: dict[int, int] = {}  # nodes that are written past the page cache -> by how many open files
+        self._direct_flag = 0
         # Nodes whose attributes are not kept: they may be changed by stores to memory, of which nobody hears.
         self.stores: set[int] = getattr(bridge, "doubtful", set())
         self._fleeting = replies.validity(options.entry_timeout, 0.0)
@@ -125,6 +126,8 @@ class Session:
         self.agreement = agreement
         if agreement.has(InitFlag.PASSTHROUGH):
             self.passthrough = Passthrough(self.fd, self.bridge, self.name)
+        if agreement.has(InitFlag.DIRECT_IO_ALLOW_MMAP):  # else who reads a file meanwhile could not map it
+            self._direct_flag = int(OpenFlag.DIRECT_IO)
         self.ready.set()
 
     def valid_of(self, nodeid: int) -> Validity:
@@ -134,6 +137,8 @@ class Session:
     def opened(self, nodeid: int, fh: int) -> tuple[int, int]:
         """How the kernel shall treat a file that is opened now: flags, and what it is passed through to (0: nothing)."""
         flags = self._file_flags if self.bridge.flushes else self._file_flags | _NOFLUSH
+        if self.direct and nodeid in self.direct:
+            flags |= self._written_directly(nodeid, fh)
         if self.passthrough is None:
             return flags, 0
         flags, backing = self.passthrough.opened(nodeid, fh, flags)
@@ -147,15 +152,29 @@ class Session:
 
         What can only be written through its handle is written without the page cache: what is in memory already, in
         a brick, would lie there twice, and the kernel would ask for file capabilities before the first write.
+
+        Before such a write, or a little after it too, the kernel drops what it has cached of the place: who reads in the middle
+        has it cached again, as it was, while the size is already known.  So who opens the file meanwhile does not use the cache either;
+        and where requests overtake each other, so that mapped memory would meet the same, nothing is written like this.
         """
         self.incapable_now(nodeid)
         flags, backing = self.opened(nodeid, fh)
-        if not backing and self.bridge.access_of(fh) == os.O_WRONLY:
-            flags |= _DIRECT
+        if self._direct_flag and not backing and not self.bridge.waits and self.bridge.only_written(fh):
+            flags |= self._written_directly(nodeid, fh)
         return flags, backing
 
-    def closed(self, nodeid: int) -> None:
-        """An open file was released."""
+    def _written_directly(self, nodeid: int, fh: int) -> int:
+        """The flag for one more open file of a node that is written past the page cache."""
+        if self.bridge.access_of(fh) != os.O_RDONLY:
+            self.direct[nodeid] = self.direct.get(nodeid, 0) + 1
+        return self._direct_flag
+
+    def closed(self, nodeid: int, fh: int) -> None:
+        """An open file is about to be released."""
+        if self.direct and nodeid in self.direct and self.bridge.access_of(fh) != os.O_RDONLY:
+            self.direct[nodeid] -= 1
+            if not self.direct[nodeid]:
+                del self.direct[nodeid]
         if self.passthrough is not None and self.passthrough.closed(nodeid) and nodeid in self.stores:
             self.stores.discard(nodeid)
             self.notify(replies.inval_inode(nodeid, -1))

@@ -58,7 +58,7 @@ def created(session: Session, unique: int, nodeid: int, result: tuple[int, Iatt,
 
 def uncreate(session: Session, nodeid: int, result: tuple[int, Iatt, int]) -> _Call:
     session.forgotten(result[0], 1)
-    session.closed(result[0])
+    session.closed(result[0], result[2])
     return session.bridge.release(Frame(), result[2])
 
 
@@ -80,7 +80,7 @@ def opened(session: Session, unique: int, nodeid: int, fh: int) -> bytes:
 
 
 def unopen(session: Session, nodeid: int, fh: int) -> _Call:
-    session.closed(nodeid)
+    session.closed(nodeid, fh)
     return session.bridge.release(Frame(), fh)
 
 
@@ -91,8 +91,8 @@ def flush(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buff
 
 def release(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buffer, end: int) -> _Call:
     fh, _, _, frame.lk_owner = _RELEASE(buffer, BODY)
-    if session.passthrough is not None:
-        session.closed(nodeid)
+    if session.passthrough is not None or session.direct:
+        session.closed(nodeid, fh)
     return session.bridge.release(frame, fh)
 
 

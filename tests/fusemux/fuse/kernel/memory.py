@@ -46,6 +46,7 @@ class MemoryBridge:
         self.root = Node(1, stat.S_IFDIR | 0o755, 0, 0)
         self.nodes = {1: self.root}
         self.handles: dict[int, Node] = {}
+        self.access: dict[int, int] = {}  # of handles
         self.last_node = 1
         self.last_handle = 0
         self.last_offset = 2
@@ -53,6 +54,7 @@ class MemoryBridge:
         self.record = False
         self.flushes = True
         self.passes = False
+        self.waits = False
         self.before: dict[str, Callable[..., Any]] = {}
         self.on_invalidate: Callable[[int], None] | None = None
         self.on_invalidate_entry: Callable[[int, bytes], None] | None = None
@@ -120,14 +122,16 @@ class MemoryBridge:
         if not (node.nlink or node.nlookup or node.nopen):
             self.nodes.pop(node.number, None)
 
-    def _open(self, node: Node) -> int:
+    def _open(self, node: Node, flags: int = os.O_RDWR) -> int:
         self.last_handle += 1
+        self.access[self.last_handle] = flags & os.O_ACCMODE
         node.nopen += 1
         self.handles[self.last_handle] = node
         return self.last_handle
 
     def _close(self, fh: int) -> None:
         node = self.handles.pop(fh)
+        del self.access[fh]
         node.nopen -= 1
         self._settle(node)
 
@@ -262,13 +266,16 @@ class MemoryBridge:
     # -- files -----------------------------------------------------------------------------------------------
 
     def access_of(self, fh: int) -> int:
-        return os.O_RDWR
+        return self.access[fh]
+
+    def only_written(self, fh: int) -> bool:
+        return self.access_of(fh) == os.O_WRONLY and self._handle(fh).nopen == 1
 
     async def create(self, frame: Frame, parent: int, name: bytes, flags: int, mode: int) -> tuple[int, Iatt, int]:
         if self.before or self.record:
             await self._enter("create", frame, parent, name, flags, mode)
         node = self._make(frame, parent, name, stat.S_IFREG | stat.S_IMODE(mode))
-        return node.number, node.iatt(), self._open(node)
+        return node.number, node.iatt(), self._open(node, flags)
 
     async def tmpfile(self, frame: Frame, parent: int, flags: int, mode: int) -> tuple[int, Iatt, int]:
         await self._enter("tmpfile", frame, parent, flags, mode)
@@ -284,7 +291,7 @@ class MemoryBridge:
         if flags & 0o1000:
             node.data.clear()
             node.touch()
-        return self._open(node)
+        return self._open(node, flags)
 
     async def read(self, frame: Frame, fh: int, offset: int, size: int) -> bytes:
         if self.before or self.record:

@@ -4,7 +4,9 @@
 
 Says `ready` when all are mounted, then obeys lines of standard input and answers each with a line of JSON:
 `unmount DIR`, `detach DIR`, `stop`, `statistics`, `state DIR`, `rewrite DIR NAME TEXT` (as another client would),
-`fork`.  Who asks for the xattr `user.slow` waits for ever; reading a file named `boom` raises.
+`fork`.  Who asks for the xattr `user.slow` waits for ever; who writes `slow` waits for the next read, for a second at most,
+and once more when it is written;
+reading a file named `boom` raises.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ def bridge() -> MemoryBridge:
 
     async def read(frame: Frame, fh: int, offset: int, size: int) -> None:
         node = made.handles[fh]
+        read_again.set()
         if node.parent.names.get(b"boom") is node:
             raise ZeroDivisionError("a bug in the bridge")
 
@@ -40,7 +43,18 @@ def bridge() -> MemoryBridge:
         if name == b"user.slow":
             await trio.sleep_forever()
 
+    async def write(frame: Frame, fh: int, offset: int, data: memoryview) -> None:
+        nonlocal read_again
+        if data == b"slow":
+            read_again = trio.Event()
+            with trio.move_on_after(1):
+                await read_again.wait()
+            made.handles[fh].data[offset:] = data
+            await trio.sleep(0.2)
+
+    read_again = trio.Event()
     made.before["read"] = read
+    made.before["write"] = write
     made.before["getxattr"] = getxattr
     return made
 

@@ -10,6 +10,7 @@ import mmap
 import os
 import stat
 import struct
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -362,6 +363,24 @@ def test_who_reads_a_new_file_sees_what_is_written_to_it_past_the_page_cache(mou
         os.write(writer, b"d")
         assert path.read_bytes() == b"c" + b"a" * 99 + b"d"
     os.close(writer)
+
+
+def test_who_reads_a_new_file_in_the_middle_of_a_write_sees_it_as_it_was_or_as_it_will_be(
+    serve: Callable[..., Server],
+) -> None:
+    path = serve("--timeouts", "0").mount / "f"
+    writer = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    os.write(writer, b"begin ")
+    reader = os.open(path, os.O_RDONLY)
+    thread = threading.Thread(target=os.write, args=(writer, b"slow"))
+    thread.start()
+    seen = set()
+    while thread.is_alive():
+        seen.add(os.pread(reader, 100, 0))
+    assert seen == {b"begin ", b"begin slow"}
+    os.close(writer)
+    assert path.read_bytes() == b"begin slow"
+    os.close(reader)
 
 
 def test_what_others_change_becomes_visible(serve: Callable[..., Server]) -> None:
