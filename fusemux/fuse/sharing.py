@@ -190,9 +190,13 @@ class SharedBridge(LockingBridge):
         except FopError:
             self._require_there(parent)
             raise
+        self._doubt(nodeid, before)
+        return nodeid, iatt
+
+    def _doubt(self, nodeid: int, before: int) -> None:
+        """What the kernel is about to learn of the node may be out of date when anything has changed since `before`."""
         if self.company.changes != before:
             self.doubtful.add(nodeid)
-        return nodeid, iatt
 
     async def readdirplus(self, frame: Frame, fh: int, offset: int, count: int) -> list[DirEntry]:
         before = self.company.changes
@@ -228,7 +232,9 @@ class SharedBridge(LockingBridge):
 
     async def link(self, frame: Frame, nodeid: int, newparent: int, newname: bytes) -> tuple[int, Iatt]:
         async with self._alone((newparent, newname)):
+            before = self.company.changes
             made = await super().link(frame, nodeid, newparent, newname)
+            self._doubt(made[0], before)
         self._tell_name(newparent, newname, self.known.get(nodeid))
         return made
 
@@ -311,8 +317,12 @@ class SharedBridge(LockingBridge):
     # -- attributes ------------------------------------------------------------------------------------------
 
     async def setattr(self, frame: Frame, nodeid: int, fh: int, size: int | None, attrs: SetAttr) -> Iatt:
+        """Unlike those of other requests the kernel takes these attributes, and those of `link`, even if they changed meanwhile."""
+        before = self.company.changes
         try:
-            return await super().setattr(frame, nodeid, fh, size, attrs)
+            iatt = await super().setattr(frame, nodeid, fh, size, attrs)
+            self._doubt(nodeid, before)
+            return iatt
         finally:
             self._tell(self.known.get(nodeid))  # the size may have been set before the rest failed
 

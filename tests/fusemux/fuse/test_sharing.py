@@ -212,6 +212,37 @@ def test_attributes_read_before_a_change_and_answered_after_it_are_not_kept(monk
     play(scene)
 
 
+@pytest.mark.parametrize("fop", ["setattr", "link"])
+def test_attributes_that_a_change_answers_are_not_kept_when_the_file_changed_meanwhile(
+    fop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(one: Kernel, two: Kernel, memory: Memory) -> None:
+        node = await one.make(b"file")
+        await two.find(b"file")
+        go = trio.Event()
+        real = getattr(memory, fop)
+
+        async def slow(*args: object) -> Iatt:
+            iatt: Iatt = await real(*args)
+            await go.wait()
+            return iatt
+
+        monkeypatch.setattr(two.bridge.top, fop, slow)
+        async with trio.open_nursery() as nursery:
+            if fop == "link":
+                nursery.start_soon(two.bridge.link, F, node, ROOT, b"other")
+            else:
+                nursery.start_soon(two.bridge.setattr, F, node, 0, None, SetAttr(mode=0o600))
+            await trio.testing.wait_all_tasks_blocked()
+            fh = await one.bridge.open(F, node, os.O_WRONLY)
+            await one.bridge.write(F, fh, 0, b"longer")
+            await one.bridge.release(F, fh)
+            go.set()
+        assert two.bridge.doubtful == {node}
+
+    play(scene)
+
+
 def test_changes_of_one_directory_from_two_places_come_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(one: Kernel, two: Kernel, memory: Memory) -> None:
         await one.make(b"file")
