@@ -86,8 +86,9 @@ class LockCalls(FileCalls):
         file = self._file(fh)
         gfid = file.fd.inode.gfid
         holders = self._holders.get(gfid, {})
-        for owner, is_flock in [holder for holder in ending if holder in holders]:
-            del holders[owner, is_flock]
+        for owner, is_flock in ending:
+            if holders.pop((owner, is_flock), None) is None:  # also when another close was faster while this one waited
+                continue
             frame = Frame()
             frame.lk_owner = self._session
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,7 +16,7 @@ from fusemux.fuse.bridge import Bridge, BridgeOptions
 from fusemux.fuse.sharing import Company, SharedBridge
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.process import Process
-from fusemux.graph.framework.types import Frame, Iatt, SetAttr
+from fusemux.graph.framework.types import Flock, Frame, Iatt, SetAttr
 from tests.fusemux.fuse.memory import Memory, memory_graph
 
 F = Frame(0, 0, 1)
@@ -239,6 +240,33 @@ def test_attributes_that_a_change_answers_are_not_kept_when_the_file_changed_mea
             await one.bridge.release(F, fh)
             go.set()
         assert two.bridge.doubtful == {node}
+
+    play(scene)
+
+
+def test_two_closes_that_end_the_same_lock_do_not_meet_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(one: Kernel, two: Kernel, memory: Memory) -> None:
+        bridge, go = one.bridge, trio.Event()
+        node = await one.make(b"file")
+        shared, own = [await bridge.open(F, node, os.O_RDWR) for _ in range(2)]
+
+        async def lk(frame: Frame, fd: object, cmd: int, flock: Flock) -> Flock:
+            if flock.type == fcntl.F_UNLCK:
+                await go.wait()
+            return flock
+
+        monkeypatch.setattr(bridge.top, "lk", lk)
+        for owner in (1, 2):
+            await bridge.setlk(F, shared, Flock(fcntl.F_WRLCK, owner, 1, owner=owner), wait=False)
+        closing = Frame(0, 0, 1)
+        closing.lk_owner = 2
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bridge.release, F, shared)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(bridge.flush, closing, own)
+            await trio.testing.wait_all_tasks_blocked()
+            go.set()
+        assert list(bridge.files) == [own]
 
     play(scene)
 
