@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from fusemux.fuse.kernel import protocol as p
 from fusemux.fuse.kernel.protocol import InitFlag, Opcode, OpenFlag

@@ -7,6 +7,7 @@ import os
 
 import pytest
 import trio
+import trio.testing
 
 from fusemux.graph.debug.fault import Fault, place
 from fusemux.graph.framework.types import DirEntry
