@@ -105,7 +105,7 @@ def accusations(
     """`(seen, data, metadata)` from the answers to a lookup that asked for `keys.ask`; None: no answer.
 
     `busy`: a transaction runs on this inode, so sizes may differ for the moment.  `suspects` (trust.py) count as accused
-    where there are others.
+    where that leaves somebody to read from: who is not suspect may be accused by them, and rightly.
     """
     seen = data = metadata = 0
     mode = 0
@@ -118,8 +118,10 @@ def accusations(
         if marks:
             data |= keys.accused_by(marks, ENTRY if stat.S_ISDIR(reply.mode) else DATA)
             metadata |= keys.accused_by(marks, METADATA)
-    if seen & ~suspects:
-        data, metadata = data | suspects & seen, metadata | suspects & seen
+    suspects &= seen
+    if suspects:
+        data |= suspects if seen & ~(data | suspects | arbiters) else 0
+        metadata |= suspects if seen & ~(metadata | suspects) else 0
     if stat.S_ISREG(mode) and not busy:
         data |= _small(replies, seen & ~data & ~arbiters)
     return seen, data, metadata

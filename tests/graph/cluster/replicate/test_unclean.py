@@ -128,6 +128,29 @@ def test_a_brick_that_lost_power_is_not_read_until_it_was_healed_from_the_others
     trio.run(main)
 
 
+def test_a_brick_that_lost_power_is_read_when_the_other_has_missed_what_it_knows(tmp_path: Any) -> None:
+    async def main() -> None:
+        paths = new_bricks(tmp_path, 2)
+        async with life(paths) as volume:
+            await volume.create("f", b"content")
+            await volume.bricks[1].kill()
+            await volume.truncate("f", 4)
+            await volume.create("new", b"content")
+            await cut_power(volume.bricks[0])
+            await volume.bricks[1].start()
+            await volume.bricks[0].start()
+            assert volume.replicate.suspects == 0b01
+            for _ in range(2):
+                assert await volume.names_in("") == ["f", "new"]
+                assert await volume.read("f") == b"cont"
+                assert await volume.read("new") == b"content"
+                await volume.replicate.healer.sweep()
+            assert volume.replicate.suspects == 0
+            assert volume.tree(0) == volume.tree(1)
+
+    trio.run(main)
+
+
 def test_a_removal_that_a_brick_has_lost_is_not_undone(tmp_path: Any) -> None:
     async def main() -> None:
         paths = new_bricks(tmp_path)
