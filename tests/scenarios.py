@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Scenario", "Test", "missing", "played", "tables", "tests"]
+__all__ = ["Scenario", "Test", "played", "tables", "tests"]
 
 HERE = Path(__file__).parent
 DATA = HERE / "data" / "afr-scenarios.json"
@@ -45,11 +45,6 @@ def tables() -> Mapping[str, tuple[Scenario, ...]]:
 
 def _scenario(file: str, mark: str, meaning: str, also: tuple[str, ...] = ()) -> Scenario:
     return Scenario(file, mark, meaning, (re.sub(r"[^a-z0-9]+", "_", file.removesuffix(".t")), *also))
-
-
-def missing() -> set[str]:
-    """The wanted scenarios of which the list says that no test plays them yet."""
-    return set(_data()["missing"])
 
 
 @cache

@@ -13,6 +13,8 @@ from tests.simulation.seeds import KINDS, Job, run_all
 _SEEDS = int(os.environ.get("FUSEMUX_SIMULATION_SEEDS", "340"))  # of each kind
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # a minute or two on two idle cores
 def test_whatever_fails_the_copies_become_equal_and_nothing_acknowledged_is_lost() -> None:
     """In processes of their own, as `python -m tests.simulation` does it."""
     jobs = [Job(seed, *kind) for seed in range(_SEEDS) for kind in KINDS]
