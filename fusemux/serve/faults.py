@@ -74,6 +74,8 @@ class Faults:
 
     def _passed(self, volume: str) -> int:
         statistics: dict[str, dict[str, Any]] = getattr(self.server.binding, "statistics", dict)()
+        if not statistics:
+            return 0  # this binding passes nothing through, or there is none
         paths = [served.plan.path for served in self.server.served if served.volume.name == volume]
         return sum(statistics.get(path, {}).get("passed", 0) for path in paths)
 

@@ -88,7 +88,7 @@ class GraphVolume:
             self.process = process
             self.served = ServedVolume(process, self._place.current())
             await self.served.start()
-            server: Any = SimpleNamespace(served=[SimpleNamespace(volume=self.served)])
+            server: Any = SimpleNamespace(served=[SimpleNamespace(volume=self.served)], binding=None)
             faults = Faults(server)
             changes = BrickChanges(lambda _: self.served, store=self._place.store)
             self._orders = {**faults.handlers(), **Healing(server).handlers(), **changes.handlers()}
