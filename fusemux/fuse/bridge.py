@@ -28,7 +28,7 @@ from fusemux.fuse.nodes import Place
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.graph import Graph
 from fusemux.graph.framework.inode import Fd, Inode
-from fusemux.graph.framework.translator import Event, Translator
+from fusemux.graph.framework.translator import Event, StaleName, Translator
 from fusemux.graph.framework.types import Frame
 
 __all__ = ["Bridge", "BridgeOptions", "BridgeStatistics"]
@@ -70,6 +70,7 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
         self.nodes.on_excess = self._excess
         self._ear = _Ear("fuse", {}, graph.process)
         self._ear.hear = self._stale
+        self._ear.hear_name = self._stale_name
         graph.top.translator.parents.append(self._ear)
 
     def close(self) -> None:
@@ -140,6 +141,15 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
         if self.on_invalidate is not None:
             self.on_invalidate(nodeid)
 
+    def _stale_name(self, stale: StaleName) -> None:
+        """A heal has changed what a name is, perhaps one that the kernel remembers not to exist."""
+        nodeid = self.nodes.find(stale.directory)
+        if nodeid is None:
+            return
+        child = self.nodes.child(nodeid, stale.name)
+        if child is None or not stat.S_ISDIR(child.type):  # see places_of_files
+            self._drop([(nodeid, stale.name)])
+
     def _drop(self, places: list[Place]) -> None:
         if self.on_invalidate_entry is not None:
             for parent, name in places:
@@ -166,7 +176,10 @@ class _Ear(Translator):
 
     type = "mount/fuse"
     hear: Callable[[Inode], None]
+    hear_name: Callable[[StaleName], None]
 
     def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:
         if event is Event.UPCALL and isinstance(data, Inode):
             self.hear(data)
+        elif event is Event.UPCALL and isinstance(data, StaleName):
+            self.hear_name(data)

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from fusemux.graph.framework.options import Option, parse_options
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fusemux.graph.framework.linking import Edge
     from fusemux.graph.framework.process import Process
 
-__all__ = ["Event", "Translator"]
+__all__ = ["Event", "StaleName", "Translator"]
 
 
 class Event(Enum):
@@ -44,7 +44,14 @@ class Event(Enum):
     CHILD_DOWN = auto()  # up: this subtree does not serve any more
     SOME_DESCENDENT_UP = auto()  # up: something below came back, this subtree served all along
     SOME_DESCENDENT_DOWN = auto()
-    UPCALL = auto()  # up: `data` is an Inode whose cached attributes or contents are stale
+    UPCALL = auto()  # up: `data` is an Inode whose cached attributes or contents are stale, or a StaleName
+
+
+class StaleName(NamedTuple):
+    """A name of a directory that is not what it was seen to be: there, not there, or somebody else's."""
+
+    directory: Inode
+    name: bytes
 
 
 class Translator:

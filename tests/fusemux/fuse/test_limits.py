@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fusemux.fuse.bridge import Bridge
-from fusemux.graph.framework.translator import Event
+from fusemux.graph.framework.translator import Event, StaleName
 from tests.fusemux.fuse.memory import Memory
 from tests.fusemux.fuse.test_names import ROOT, F, Play, make
 
@@ -109,6 +109,23 @@ def test_an_upcall_for_a_directory_invalidates_its_names_too(play: Play) -> None
         await make(bridge, b"outside")
         memory.notify(Event.UPCALL, data=bridge.known[nodeid])
         assert stale == [(nodeid, b"inside"), nodeid]
+
+    play(scene)
+
+
+def test_an_upcall_for_a_name_invalidates_it_also_where_nothing_was(play: Play) -> None:
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        stale: list[object] = []
+        bridge.on_invalidate_entry = lambda parent, name: stale.append((parent, name))
+        nodeid, _ = await bridge.mkdir(F, ROOT, b"dir", 0o755)
+        await make(bridge, b"file")
+        for name in (b"file", b"missing", b"dir"):  # something may be mounted below the directory
+            memory.notify(Event.UPCALL, data=StaleName(bridge.known[ROOT], name))
+        assert stale == [(ROOT, b"file"), (ROOT, b"missing")]
+        directory = bridge.known[nodeid]
+        bridge.forget(nodeid, 1)
+        memory.notify(Event.UPCALL, data=StaleName(directory, b"name"))
+        assert len(stale) == 2
 
     play(scene)
 

@@ -22,6 +22,7 @@ from fusemux.graph.cluster.replicate.heal.inspection import times_of
 from fusemux.graph.cluster.replicate.heal.parking import park, remove_tree, unpark
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
+from fusemux.graph.framework.translator import Event, StaleName
 from fusemux.graph.framework.types import Frame, Iatt, SetAttr
 
 __all__ = ["Decision", "NameHealed", "decide", "heal_name", "look"]
@@ -130,6 +131,8 @@ async def heal_name(
         for child in decision.create:
             await _create(core, child, parent, name, decision.model, model)
     changed = given or (bool(decision.create or decision.remove) and not postponed)
+    if changed and not sources:  # whoever asked before may have asked a copy that was wrong
+        core.notify(Event.UPCALL, None, StaleName(parent, name))
     return NameHealed(changed, decision.conflict, postponed)
 
 

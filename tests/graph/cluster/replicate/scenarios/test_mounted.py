@@ -120,3 +120,20 @@ def test_lk_quorum_with_flock(fusemux_volume: Volume, works: list[str]) -> None:
                 fusemux_volume.brick(brick).start()
             assert _locks(file)
         assert found == works
+
+
+@pytest.mark.fusemux(replica=2, options={"cluster.quorum-type": "none"})
+def test_names_that_a_merge_brings_are_seen_though_they_were_missing_before(fusemux_volume: Volume) -> None:
+    first, second = fusemux_volume.path / "first", fusemux_volume.path / "second"
+    fusemux_volume.brick(1).kill()
+    first.write_bytes(b"1")
+    fusemux_volume.brick(0).kill()
+    fusemux_volume.brick(1).start()
+    assert not first.exists()
+    second.write_bytes(b"2")
+    fusemux_volume.brick(0).start()
+    fusemux_volume.wait_healed()
+    end = time.monotonic() + 10
+    while not first.exists():  # names go by a notice of their own, too
+        assert time.monotonic() < end
+    assert (first.read_bytes(), second.read_bytes()) == (b"1", b"2")

@@ -16,6 +16,7 @@ import trio.testing
 from fusemux.graph.cluster.replicate.heal.resolve import choice, resolve
 from fusemux.graph.debug.fault import Fault, place
 from fusemux.graph.framework.errors import FusemuxError, OptionError
+from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.translator import Event, Translator
 from fusemux.testing.graph import GraphVolume
 from tests.graph.cluster.replicate.healing import healed, split, volume_of, without
@@ -479,7 +480,7 @@ class _Ear(Translator):
         self._parents.remove(self)
 
     def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:
-        if event is Event.UPCALL:
+        if event is Event.UPCALL and isinstance(data, Inode):
             self.heard.append(data.gfid)
 
 
