@@ -79,7 +79,12 @@ class Steps:
     async def _create(self, files: list[str], dirs: list[str]) -> None:
         path, data = self._new(dirs), self._data()
         self.say(f"create {path} {len(data)}")
-        await self._do(self.volume.create(path, data), lambda m: m.create(path, data), lambda m: m.create(path, b""))
+        await self._do(
+            self.volume.create(path, data),
+            lambda m: m.create(path, data),
+            lambda m: m.create(path, b""),
+            lambda m: m.create(path, data[: len(data) // 2]),  # there was no space for more
+        )
 
     async def _mkdir(self, files: list[str], dirs: list[str]) -> None:
         path = self._new(dirs)
@@ -92,7 +97,9 @@ class Steps:
         fd = await self.volume.open(path)
         try:
             await self._do(
-                self.volume.top.writev(self.volume.tick(), fd, data, offset), lambda m: m.write(path, data, offset)
+                self.volume.top.writev(self.volume.tick(), fd, data, offset),
+                lambda m: m.write(path, data, offset),
+                lambda m: m.write(path, data[: len(data) // 2], offset),  # there was no space for more
             )
             if self.random.random() < 0.2:
                 self.say(f"fsync {path}")

@@ -206,7 +206,7 @@ async def _create(core: Core, child: int, parent: Inode, name: bytes, source: in
             await _move(core, child, inode, parent, name)
         elif not await unpark(core, child, parent, name, inode):
             await edge.link(frame, inode, parent, name, None)
-        await edge.setattr(core.internal, inode, times_of(model), None)
+        await edge.setattr(core.internal, inode, await _times(core, child, source, inode, model, known), None)
         return
     await _record(core, child, source, inode, model)
     mode = model.mode & 0o7777
@@ -219,6 +219,15 @@ async def _create(core: Core, child: int, parent: Inode, name: bytes, source: in
         await edge.mknod(frame, parent, name, model.mode, model.rdev, model.gfid, None)
     inode.ctx[core.inode_slot] = None
     await _own(core, child, inode, model)
+
+
+async def _times(core: Core, child: int, source: int, inode: Inode, model: Iatt, known: Iatt) -> SetAttr:
+    """What times the object gets with the name: those of `model`; but an arbiter never hears when a file is written."""
+    if not core.arbiters >> source & 1 or not stat.S_ISREG(model.mode):
+        return times_of(model)
+    others = [i for i in range(len(core.children)) if i != child and not core.arbiters >> i & 1]
+    found = [iatt for i in others if (iatt := await _known(core, i, inode)) is not None]
+    return times_of(max(found or [known], key=lambda iatt: iatt.ctime_ns))
 
 
 async def _own(core: Core, child: int, inode: Inode, model: Iatt) -> None:

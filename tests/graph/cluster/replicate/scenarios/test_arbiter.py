@@ -8,6 +8,7 @@ from errno import ENOTCONN
 
 import pytest
 import trio
+import trio.testing
 
 from fusemux.testing.graph import GraphVolume
 from tests.graph.cluster.replicate.healing import down, up, volume_of, without
@@ -66,6 +67,28 @@ def test_arbiter() -> None:
             assert [volume.content(brick, "f") for brick in range(3)] == [b"xxllo", b"xxllo", b""]
 
     trio.run(main)
+
+
+def test_arbiter_gives_a_name_back_without_the_times_that_it_does_not_know() -> None:
+    """A name that only the arbiter has is merged into both data copies; it does not know when the file was written."""
+
+    async def main() -> None:
+        async with volume_of(3, arbiter_count="1") as volume:
+            await volume.create("f", b"hello")
+            await volume.link("f", "g")
+            await volume.write("f", b"HE")
+            await trio.sleep(2)
+            parent, inode = volume.graph.itable.root, await volume.inode("f")
+            for brick in (0, 1):
+                await volume.replicate.children[brick].unlink(volume.replicate.internal, parent, b"g", inode, None)
+            for brick in range(3):
+                volume.set_mark(brick, "", "dirty", (0, 0, 1))
+            await volume.replicate.healer.sweep(full=True)
+            await _healed(volume)
+            assert [volume.has(brick, "g") for brick in range(3)] == [True] * 3
+            assert volume.tree(0) == volume.tree(1)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def test_arbiter_keeps_names_and_attributes_and_no_data() -> None:
