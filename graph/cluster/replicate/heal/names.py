@@ -225,9 +225,14 @@ async def _times(core: Core, child: int, source: int, inode: Inode, model: Iatt,
     """What times the object gets with the name: those of `model`; but an arbiter never hears when a file is written."""
     if not core.arbiters >> source & 1 or not stat.S_ISREG(model.mode):
         return times_of(model)
-    others = [i for i in range(len(core.children)) if i != child and not core.arbiters >> i & 1]
-    found = [iatt for i in others if (iatt := await _known(core, i, inode)) is not None]
+    found = await _with_contents(core, child, inode)
     return times_of(max(found or [known], key=lambda iatt: iatt.ctime_ns))
+
+
+async def _with_contents(core: Core, child: int, inode: Inode) -> list[Iatt]:
+    """What the copies that hold contents have by this gfid, `child` aside."""
+    others = [i for i in range(len(core.children)) if i != child and not core.arbiters >> i & 1]
+    return [found for i in others if (found := await _known(core, i, inode)) is not None]
 
 
 async def _own(core: Core, child: int, inode: Inode, model: Iatt) -> None:
@@ -273,9 +278,14 @@ async def _move(core: Core, child: int, inode: Inode, parent: Inode, name: bytes
 
 
 async def _record(core: Core, child: int, source: int, inode: Inode, model: Iatt) -> None:
-    """The source accuses the copy of having none of the contents yet, before it gets the name."""
+    """The source accuses the copy of having none of the contents yet, before it gets the name.
+
+    Not of contents that are nowhere: of a file that only the arbiter has nothing but the name was ever made.
+    """
     known = core.keys.row(model.xdata)[child]
     wanted = new_entry(model.mode, granular=True)
+    if core.arbiters >> source & 1 and stat.S_ISREG(model.mode) and not await _with_contents(core, child, inode):
+        wanted = (0, *wanted[1:])
     missing = tuple(0 if have else want for have, want in zip(known, wanted, strict=True))
     if any(missing):
         delta = core.keys.accuse((missing[0], missing[1], missing[2]), 1 << child)

@@ -69,8 +69,21 @@ def test_arbiter() -> None:
     trio.run(main)
 
 
+async def _left_to_the_arbiter(volume: Volume, name: bytes) -> None:
+    """Take a name from both data copies as if their part of making it had never come; then heal."""
+    parent, inode = volume.graph.itable.root, await volume.inode(name.decode())
+    for brick in (0, 1):
+        await volume.replicate.children[brick].unlink(volume.replicate.internal, parent, name, inode, None)
+    for brick in range(3):
+        volume.set_mark(brick, "", "dirty", (0, 0, 1))
+    await volume.replicate.healer.sweep(full=True)
+    await _healed(volume)
+    assert [volume.has(brick, name.decode()) for brick in range(3)] == [True] * 3
+    assert volume.tree(0) == volume.tree(1)
+
+
 def test_arbiter_gives_a_name_back_without_the_times_that_it_does_not_know() -> None:
-    """A name that only the arbiter has is merged into both data copies; it does not know when the file was written."""
+    """It never hears when a file is written."""
 
     async def main() -> None:
         async with volume_of(3, arbiter_count="1") as volume:
@@ -78,15 +91,21 @@ def test_arbiter_gives_a_name_back_without_the_times_that_it_does_not_know() -> 
             await volume.link("f", "g")
             await volume.write("f", b"HE")
             await trio.sleep(2)
-            parent, inode = volume.graph.itable.root, await volume.inode("f")
-            for brick in (0, 1):
-                await volume.replicate.children[brick].unlink(volume.replicate.internal, parent, b"g", inode, None)
-            for brick in range(3):
-                volume.set_mark(brick, "", "dirty", (0, 0, 1))
-            await volume.replicate.healer.sweep(full=True)
-            await _healed(volume)
-            assert [volume.has(brick, "g") for brick in range(3)] == [True] * 3
-            assert volume.tree(0) == volume.tree(1)
+            written = (await volume.lookup("f")).mtime_ns
+            await _left_to_the_arbiter(volume, b"g")
+            assert (await volume.lookup("f")).mtime_ns == written
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_arbiter_alone_with_a_new_file_gives_the_others_an_empty_one() -> None:
+    """Whoever was making it died before the data copies heard of it: there are no contents to wait for."""
+
+    async def main() -> None:
+        async with volume_of(3, arbiter_count="1") as volume:
+            await volume.create("new")
+            await _left_to_the_arbiter(volume, b"new")
+            assert await volume.read("new") == b""
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
