@@ -251,12 +251,12 @@ def fill(path: Path, limit: int) -> int:
     with open(path, "wb", buffering=0) as file:
         while acknowledged < limit:
             try:
-                file.write(b"x" * 65536)
+                written = file.write(b"x" * 65536)
                 os.fsync(file.fileno())
             except OSError as error:
                 assert error.errno == errno.ENOSPC
                 return acknowledged
-            acknowledged += 65536
+            acknowledged += written
     return acknowledged
 
 
