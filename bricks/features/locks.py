@@ -131,7 +131,7 @@ class Locks(Translator):
         if cmd == fcntl.F_GETLK:
             return self._in_the_way(self._records.get(file), owner, flock)
         records = self._records.setdefault(file, RecordLocks())
-        if flock.type != fcntl.F_UNLCK and len(records.held) >= _RECORDS_MAX:
+        if len(records.held) >= _RECORDS_MAX and (flock.type != fcntl.F_UNLCK or records.splits(owner, flock)):
             raise FopError(errno.ENOLCK, f"{_RECORDS_MAX} locks are held on one file")
         if records.set(owner, flock):
             self._records_changed(file)

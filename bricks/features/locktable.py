@@ -131,6 +131,11 @@ class RecordLocks:
         wanted = RangeLock(owner, flock.type == fcntl.F_WRLCK, flock.start, end_of(flock.start, flock.length))
         return next((lock for lock in self.held if wanted.conflicts(lock)), None)
 
+    def splits(self, owner: Hashable, flock: Flock) -> bool:
+        """Whether unlocking this range leaves two pieces of one lock."""
+        start, end = flock.start, end_of(flock.start, flock.length)
+        return any(lock.owner == owner and lock.start < start and end < lock.end for lock in self.held)
+
     def set(self, owner: Hashable, flock: Flock) -> bool:
         """Lock or unlock a range; False when somebody else's lock stands in the way."""
         if flock.type != fcntl.F_UNLCK and self.blocker(owner, flock) is not None:

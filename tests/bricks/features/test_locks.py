@@ -220,6 +220,19 @@ def test_the_locks_on_one_file_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     trio.run(main)
 
 
+def test_the_pieces_that_unlocking_leaves_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        locks, fd = new(), Fd(FILE)
+        monkeypatch.setattr("fusemux.bricks.features.locks._RECORDS_MAX", 1)
+        await locks.lk(frame(1), fd, fcntl.F_SETLK, Flock(fcntl.F_WRLCK, 0, 10))
+        await refused_with(errno.ENOLCK, locks.lk(frame(1), fd, fcntl.F_SETLK, Flock(fcntl.F_UNLCK, 5, 1)))
+        for start, length in ((0, 1), (9, 1), (0, 0)):
+            await locks.lk(frame(1), fd, fcntl.F_SETLK, Flock(fcntl.F_UNLCK, start, length))
+        assert idle(locks)
+
+    trio.run(main)
+
+
 def test_a_client_that_is_gone_waits_no_more() -> None:
     async def main() -> None:
         locks, fd = new(), Fd(FILE)
