@@ -118,6 +118,8 @@ async def heal_name(
     given = await _give_gfid(core, parent, name, answers, offered)
     settle = partial(_unfinished, core) if core.trust.unclean else None
     decision = decide(answers, sources, pick, settle=settle)
+    if await _without_contents(core, answers, sources):
+        decision = Decision(-1, (), tuple(i for i, answer in enumerate(answers) if answer is not None))
     postponed = False
     for child in decision.remove:
         answer = answers[child]
@@ -131,7 +133,8 @@ async def heal_name(
         for child in decision.create:
             await _create(core, child, parent, name, decision.model, model)
     changed = given or (bool(decision.create or decision.remove) and not postponed)
-    if changed and not sources:  # whoever asked before may have asked a copy that was wrong
+    if changed and (not sources or sources.intersection((*decision.create, *decision.remove))):
+        # Whoever asked before may have asked a copy that was wrong.
         core.notify(Event.UPCALL, None, StaleName(parent, name))
     return NameHealed(changed, decision.conflict, postponed)
 
@@ -229,6 +232,22 @@ async def _times(core: Core, child: int, source: int, inode: Inode, model: Iatt,
     return times_of(max(found or [known], key=lambda iatt: iatt.ctime_ns))
 
 
+async def _without_contents(core: Core, answers: Sequence[Iatt | None], sources: frozenset[int]) -> bool:
+    """Whether only the arbiter has the name, of a file of which no copy has contents, though a trusted one missed nothing of it.
+
+    Then whoever was making it died before that copy heard of it, or who was removing it after it had: gone is right for both.
+    """
+    has = [i for i, answer in enumerate(answers) if answer is not None]
+    if len(has) != 1 or not core.arbiters >> has[0] & 1:
+        return False
+    found = answers[has[0]]
+    assert found is not None
+    missed = core.keys.row(found.xdata)
+    trusted = [i for i in sources or range(len(answers)) if not core.arbiters >> i & 1 and not any(missed[i])]
+    inode = core.graph.itable.learn(found.gfid, found.type)
+    return stat.S_ISREG(found.mode) and bool(trusted) and not await _with_contents(core, has[0], inode)
+
+
 async def _with_contents(core: Core, child: int, inode: Inode) -> list[Iatt]:
     """What the copies that hold contents have by this gfid, `child` aside."""
     others = [i for i in range(len(core.children)) if i != child and not core.arbiters >> i & 1]
@@ -278,14 +297,9 @@ async def _move(core: Core, child: int, inode: Inode, parent: Inode, name: bytes
 
 
 async def _record(core: Core, child: int, source: int, inode: Inode, model: Iatt) -> None:
-    """The source accuses the copy of having none of the contents yet, before it gets the name.
-
-    Not of contents that are nowhere: of a file that only the arbiter has nothing but the name was ever made.
-    """
+    """The source accuses the copy of having none of the contents yet, before it gets the name."""
     known = core.keys.row(model.xdata)[child]
     wanted = new_entry(model.mode, granular=True)
-    if core.arbiters >> source & 1 and stat.S_ISREG(model.mode) and not await _with_contents(core, child, inode):
-        wanted = (0, *wanted[1:])
     missing = tuple(0 if have else want for have, want in zip(known, wanted, strict=True))
     if any(missing):
         delta = core.keys.accuse((missing[0], missing[1], missing[2]), 1 << child)
