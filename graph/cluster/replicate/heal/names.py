@@ -243,7 +243,8 @@ async def _without_contents(core: Core, answers: Sequence[Iatt | None], sources:
     found = answers[has[0]]
     assert found is not None
     missed = core.keys.row(found.xdata)
-    trusted = [i for i in sources or range(len(answers)) if not core.arbiters >> i & 1 and not any(missed[i])]
+    doubtful = core.arbiters | core.suspects  # a suspect may have lost it
+    trusted = [i for i in sources or range(len(answers)) if not doubtful >> i & 1 and not any(missed[i])]
     inode = core.graph.itable.learn(found.gfid, found.type)
     return stat.S_ISREG(found.mode) and bool(trusted) and not await _with_contents(core, has[0], inode)
 

@@ -110,6 +110,22 @@ def test_arbiter_alone_with_a_file_of_which_nobody_has_contents_gives_it_up() ->
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+def test_arbiter_keeps_a_file_that_the_others_may_have_lost_with_their_power() -> None:
+    async def main() -> None:
+        async with volume_of(3, arbiter_count="1") as volume:
+            await volume.create("new")
+            parent, inode = volume.graph.itable.root, await volume.inode("new")
+            for brick in (0, 1):
+                await volume.replicate.children[brick].unlink(volume.replicate.internal, parent, b"new", inode, None)
+            for brick in range(3):
+                volume.set_mark(brick, "", "dirty", (0, 0, 1))
+            volume.replicate.suspects = 0b011
+            await volume.replicate.healer.sweep(full=True)
+            assert volume.has(2, "new")
+
+    trio.run(main)
+
+
 def test_arbiter_keeps_names_and_attributes_and_no_data() -> None:
     async def main() -> None:
         async with served(3, arbiter_count="1") as volume:
