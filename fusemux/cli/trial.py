@@ -6,12 +6,14 @@ ours.  When we are killed the server hears of it (PR_SET_PDEATHSIG) and cleans u
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 from argparse import Namespace
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from fusemux.cli.mounts import request_of
@@ -55,16 +57,37 @@ def _run(command: str | None, mount: str) -> int:
     words = ["/bin/sh", "-c", command] if command is not None else [shell]
     if command is None:
         print(f"a shell in the volume; leave it to throw the volume away ({mount})", file=sys.stderr)
-    child = subprocess.Popen(words, env={**os.environ, "FUSEMUX_MNT": mount}, cwd=mount if command is None else None)
+    with _forwarding() as forward_to:
+        child = subprocess.Popen(
+            words, env={**os.environ, "FUSEMUX_MNT": mount}, cwd=mount if command is None else None
+        )
+        forward_to(child)
+        status = child.wait()
+    return status if status >= 0 else 128 - status
 
-    def forward(number: int, frame: FrameType | None) -> None:
-        if number != signal.SIGINT or not sys.stdin.isatty():  # a terminal's Ctrl-C reaches the command by itself
+
+@contextlib.contextmanager
+def _forwarding() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Take the signals that are meant for the command; the ones that come before it is there wait for it."""
+    children: list[subprocess.Popen[bytes]] = []
+    waiting: list[int] = []
+
+    def take(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and sys.stdin.isatty():
+            return  # a terminal's Ctrl-C reaches the command by itself
+        if children:
+            children[0].send_signal(number)
+        else:
+            waiting.append(number)
+
+    def forward_to(child: subprocess.Popen[bytes]) -> None:
+        children.append(child)
+        for number in waiting:
             child.send_signal(number)
 
-    before = {number: signal.signal(number, forward) for number in _FORWARDED}
+    before = {number: signal.signal(number, take) for number in _FORWARDED}
     try:
-        status = child.wait()
+        yield forward_to
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return status if status >= 0 else 128 - status

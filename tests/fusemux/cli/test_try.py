@@ -46,7 +46,7 @@ def test_a_command_that_a_signal_kills_is_told_as_a_shell_tells_it(volume_place:
 
 def test_signals_reach_the_command(volume_place: Place) -> None:
     ready = volume_place.root / "ready"
-    command = f"trap 'echo got it; exit 3' TERM; touch {ready}; while :; do read x; done"
+    command = f"trap 'echo got it; exit 3' TERM; touch {ready}; while [ -e {ready} ]; do read x; done"
     child = subprocess.Popen(
         [*TRY, "1", "--run", command], env=volume_place.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -58,6 +58,14 @@ def test_signals_reach_the_command(volume_place: Place) -> None:
     child.stdin.flush()
     out, _ = child.communicate(timeout=30)
     assert (child.returncode, out) == (3, "got it\n")
+    nothing_left(volume_place)
+
+
+def test_signals_that_come_when_the_command_has_just_begun_reach_it_too(volume_place: Place) -> None:
+    command = "trap 'exit 3' TERM; kill -TERM $PPID; while read x; do :; done"
+    for _ in range(3):
+        with subprocess.Popen([*TRY, "1", "--run", command], env=volume_place.env, stdin=subprocess.PIPE) as child:
+            assert child.wait(timeout=30) == 3
     nothing_left(volume_place)
 
 
