@@ -11,9 +11,9 @@ from fusemux.graph.cluster.replicate.core import Core
 from fusemux.graph.cluster.replicate.heal.direction import Marks, Plan
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
-from fusemux.graph.framework.types import Iatt, SetAttr, Xdata
+from fusemux.graph.framework.types import Frame, Iatt, SetAttr, Xdata
 
-__all__ = ["Outcome", "absolve", "arbiter_of", "inspect", "quorum_of", "settle_indices", "times_of"]
+__all__ = ["Outcome", "absolve", "arbiter_of", "inspect", "quorum_of", "settle_indices", "stamped", "times_of"]
 
 
 class Outcome(NamedTuple):
@@ -49,6 +49,16 @@ def times_of(*models: Iatt) -> SetAttr:
         mtime_ns=max(model.mtime_ns for model in models),
         ctime_ns=max(model.ctime_ns for model in models),
     )
+
+
+def stamped(core: Core, model: Iatt) -> Frame:
+    """For giving or taking a name: the change time that the inode has with it must come in the same step.
+
+    A copy that dies before its times are set would differ, and nothing would say so.
+    """
+    frame = Frame(pid=core.internal.pid)
+    frame.time_ns = model.ctime_ns
+    return frame
 
 
 async def settle_indices(core: Core, inode: Inode) -> None:

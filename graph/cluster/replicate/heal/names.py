@@ -18,7 +18,7 @@ from typing import NamedTuple
 from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, new_entry
 from fusemux.graph.cluster.replicate.core import GFID_REQ, Core
 from fusemux.graph.cluster.replicate.heal.direction import Favourite
-from fusemux.graph.cluster.replicate.heal.inspection import times_of
+from fusemux.graph.cluster.replicate.heal.inspection import stamped, times_of
 from fusemux.graph.cluster.replicate.heal.parking import park, remove_tree, unpark
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
@@ -167,7 +167,7 @@ async def _remove(core: Core, child: int, parent: Inode, name: bytes, gone: Iatt
     """
     edge, inode = core.children[child], _inode(core, gone)
     if core.opt.use_anonymous_inode and (gone.is_dir or model is not None):
-        await park(core, child, parent, name, inode)
+        await park(core, child, parent, name, inode, model or gone)
         if not gone.is_dir and model is not None:
             await edge.setattr(core.internal, inode, times_of(model), None)
         return True
@@ -176,7 +176,7 @@ async def _remove(core: Core, child: int, parent: Inode, name: bytes, gone: Iatt
         return True
     if model is not None and gone.nlink < 2:
         return False
-    await edge.unlink(core.internal, parent, name, inode, None)
+    await edge.unlink(stamped(core, model or gone), parent, name, inode, None)
     if gone.nlink > 1:  # names come and go in healing without the file having changed
         await edge.setattr(core.internal, inode, times_of(model or gone), None)
     return True
@@ -199,19 +199,20 @@ async def _create(core: Core, child: int, parent: Inode, name: bytes, source: in
     """Make `name` on one copy as it is on `source`; if the copy knows the gfid, only the name."""
     edge = core.children[child]
     inode = core.graph.itable.learn(model.gfid, model.type)
-    frame = Frame(model.uid, model.gid, core.internal.pid)
     known = await _known(core, child, inode)
     if known is not None and known.is_dir and not core.opt.use_anonymous_inode:
         await remove_tree(core, child, *await _place_of(core, child, inode), inode)
         known = None
     if known is not None:
+        timed = await _timed(core, child, source, inode, model, known)
         if model.is_dir:
-            await _move(core, child, inode, parent, name)
-        elif not await unpark(core, child, parent, name, inode):
-            await edge.link(frame, inode, parent, name, None)
-        await edge.setattr(core.internal, inode, await _times(core, child, source, inode, model, known), None)
+            await _move(core, child, inode, parent, name, timed)
+        elif not await unpark(core, child, parent, name, inode, stamped(core, timed)):
+            await edge.link(stamped(core, timed), inode, parent, name, None)
+        await edge.setattr(core.internal, inode, times_of(timed), None)
         return
     await _record(core, child, source, inode, model)
+    frame = Frame(model.uid, model.gid, core.internal.pid)
     mode = model.mode & 0o7777
     if model.is_dir:
         await edge.mkdir(frame, parent, name, mode, model.gfid, None)
@@ -224,12 +225,12 @@ async def _create(core: Core, child: int, parent: Inode, name: bytes, source: in
     await _own(core, child, inode, model)
 
 
-async def _times(core: Core, child: int, source: int, inode: Inode, model: Iatt, known: Iatt) -> SetAttr:
-    """What times the object gets with the name: those of `model`; but an arbiter never hears when a file is written."""
+async def _timed(core: Core, child: int, source: int, inode: Inode, model: Iatt, known: Iatt) -> Iatt:
+    """Whose times the object gets with the name: those of `model`; but an arbiter never hears when a file is written."""
     if not core.arbiters >> source & 1 or not stat.S_ISREG(model.mode):
-        return times_of(model)
+        return model
     found = await _with_contents(core, child, inode)
-    return times_of(max(found or [known], key=lambda iatt: iatt.ctime_ns))
+    return max(found or [known], key=lambda iatt: iatt.ctime_ns)
 
 
 async def _without_contents(core: Core, answers: Sequence[Iatt | None], sources: frozenset[int]) -> bool:
@@ -288,12 +289,12 @@ async def _place_of(core: Core, child: int, inode: Inode) -> tuple[Inode, bytes]
     return at, name
 
 
-async def _move(core: Core, child: int, inode: Inode, parent: Inode, name: bytes) -> None:
+async def _move(core: Core, child: int, inode: Inode, parent: Inode, name: bytes, model: Iatt) -> None:
     """The copy has the directory under another name: it was renamed while the copy was away."""
     edge = core.children[child]
     at, old = await _place_of(core, child, inode)
     before = await edge.lookup(core.internal, at, b"", None)
-    await edge.rename(core.internal, at, old, parent, name, inode, None, 0, None)
+    await edge.rename(stamped(core, model), at, old, parent, name, inode, None, 0, None)
     await edge.setattr(core.internal, at, times_of(before), None)
 
 

@@ -19,10 +19,10 @@ import trio
 
 from fusemux.graph.cluster.replicate.changelog import DATA
 from fusemux.graph.cluster.replicate.core import Core
-from fusemux.graph.cluster.replicate.heal.inspection import times_of
+from fusemux.graph.cluster.replicate.heal.inspection import stamped, times_of
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
-from fusemux.graph.framework.types import ROOT_GFID, Iatt, gfid_text
+from fusemux.graph.framework.types import ROOT_GFID, Frame, Iatt, gfid_text
 
 __all__ = ["PREFIX", "is_parked", "is_private", "park", "purge", "remove_tree", "unpark"]
 
@@ -43,7 +43,8 @@ def _place(core: Core) -> tuple[bytes, bytes]:
     return PREFIX + str(volume).encode(), bytes([raw[0] ^ 1]) + raw[1:]
 
 
-async def _directory(core: Core, child: int, *, make: bool) -> Inode | None:
+async def _directory(core: Core, child: int, making: Frame | None = None) -> Inode | None:
+    """The hidden directory of one copy, made if need be by `making`; else None when there is none."""
     name, gfid = _place(core)
     edge, root = core.children[child], core.graph.itable.root
     inode = core.graph.itable.learn(gfid, stat.S_IFDIR)
@@ -52,33 +53,33 @@ async def _directory(core: Core, child: int, *, make: bool) -> Inode | None:
     except FopError as error:
         if error.errno not in _GONE:
             raise
-        if not make:
+        if making is None:
             return None
-        await edge.mkdir(core.internal, root, name, 0o700, gfid, None)
+        await edge.mkdir(making, root, name, 0o700, gfid, None)
     return inode
 
 
-async def park(core: Core, child: int, parent: Inode, name: bytes, inode: Inode) -> None:
-    """Move `name` of one copy out of the way."""
+async def park(core: Core, child: int, parent: Inode, name: bytes, inode: Inode, model: Iatt) -> None:
+    """Move `name` of one copy out of the way; its change time shall be that of `model`."""
     edge, root = core.children[child], core.graph.itable.root
     before = await edge.lookup(core.internal, root, b"", None)
-    place = await _directory(core, child, make=True)
+    place = await _directory(core, child, stamped(core, before))
     assert place is not None
     await edge.setattr(core.internal, root, times_of(before), None)
     parked = gfid_text(inode.gfid).encode()
     if not stat.S_ISDIR(inode.type) and await _has(core, child, place, parked):
-        await edge.unlink(core.internal, parent, name, inode, None)  # another of its names is parked
+        await edge.unlink(stamped(core, model), parent, name, inode, None)  # another of its names is parked
     else:
-        await edge.rename(core.internal, parent, name, place, parked, inode, None, 0, None)
+        await edge.rename(stamped(core, model), parent, name, place, parked, inode, None, 0, None)
 
 
-async def unpark(core: Core, child: int, parent: Inode, name: bytes, inode: Inode) -> bool:
+async def unpark(core: Core, child: int, parent: Inode, name: bytes, inode: Inode, times: Frame) -> bool:
     """Move what is parked to where it belongs; False when it is not parked."""
-    place = await _directory(core, child, make=False)
+    place = await _directory(core, child)
     parked = gfid_text(inode.gfid).encode()
     if place is None or not await _has(core, child, place, parked):
         return False
-    await core.children[child].rename(core.internal, place, parked, parent, name, inode, None, 0, None)
+    await core.children[child].rename(times, place, parked, parent, name, inode, None, 0, None)
     return True
 
 
@@ -107,11 +108,11 @@ async def purge(core: Core) -> None:
     name, _ = _place(core)
     root = core.graph.itable.root
     for edge in core.children:
-        place = await _directory(core, edge.index, make=False)
+        place = await _directory(core, edge.index)
         if place is None or not await _emptied(core, edge.index, place):
             continue
         before = await edge.lookup(core.internal, root, b"", None)
-        await edge.rmdir(core.internal, root, name, place, None)
+        await edge.rmdir(stamped(core, before), root, name, place, None)
         await edge.setattr(core.internal, root, times_of(before), None)
 
 
@@ -177,7 +178,7 @@ async def _unlink(
     model = next((reply for reply in replies if isinstance(reply, Iatt)), None)
     if not purging and iatt.nlink < 2 and model is not None and core.keys.accused_by(iatt.xdata, DATA):
         raise FopError(errno.EBUSY, f"{core.name}: {edge.name} alone has the contents of {gfid_text(inode.gfid)}")
-    await edge.unlink(core.internal, parent, name, inode, None)
+    await edge.unlink(stamped(core, model or iatt), parent, name, inode, None)
     if iatt.nlink > 1:  # it lives on under another name, and has not changed
         await edge.setattr(core.internal, inode, times_of(model or iatt), None)
 

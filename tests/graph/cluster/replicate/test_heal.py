@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from errno import ENOENT, ENOTCONN
+from typing import Any
 
+import pytest
 import trio
 
+from fusemux.graph.framework.errors import FopError
+from fusemux.graph.framework.fops import Fop
+from fusemux.graph.framework.linking import Method
+
 from tests.graph.cluster.replicate.healing import healed, volume_of, without
-from tests.graph.cluster.replicate.volume import refused
+from tests.graph.cluster.replicate.volume import Volume, refused
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -43,6 +49,50 @@ def test_stale_index_entries_of_files_that_are_gone_are_removed() -> None:
             await healed(volume)
             with refused(ENOENT):
                 await volume.lookup("f")
+
+    run(main)
+
+
+class _DiesAfter:
+    """Woven into the edge above a brick: it dies when it has done one fop."""
+
+    suspends = False
+
+    def __init__(self, volume: Volume, brick: int, fop: str) -> None:
+        self.volume, self.brick, self.fop = volume, brick, fop
+        volume.replicate.children[brick].weaver = self
+        volume.graph.relink()
+
+    def weave(self, fop: Fop, method: Method) -> Method:
+        async def call(*args: Any) -> Any:
+            reply = await method(*args)
+            if fop.name == self.fop:
+                self.volume.replicate.children[self.brick].weaver = None
+                await self.volume.bricks[self.brick].kill()
+                raise FopError(ENOTCONN, "died after the call")
+            return reply
+
+        return call
+
+
+@pytest.mark.parametrize("fop", ["rename", "link"])
+def test_a_copy_that_dies_over_the_healing_of_a_name_keeps_no_times_of_its_own(fop: str) -> None:
+    """The name is there then and nothing is recorded any more of the file, so its times must have come with the name."""
+
+    async def main() -> None:
+        async with volume_of(2) as volume:
+            await volume.mkdir("d")
+            await volume.create("f", b"content")
+            await volume.mkdir("moved")
+            async with without(volume, 0):
+                await volume.rename("moved", "d/moved")
+                await volume.link("f", "d/f")
+            _DiesAfter(volume, 0, fop)
+            for path in ("d/moved", "d/f"):
+                await volume.lookup(path)
+            assert not volume.replicate.members.complete
+            await volume.bricks[0].start()
+            await healed(volume)
 
     run(main)
 
