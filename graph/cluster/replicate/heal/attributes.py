@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fusemux.graph.cluster.replicate import locks
 from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, METADATA
@@ -28,7 +28,7 @@ async def heal_attributes(core: Core, inode: Inode, pick: Favourite) -> Outcome:
     try:
         replies, marks = await inspect(core, inode)
         xattrs = [await _xattrs(core, edge, inode) for edge in core.children]
-        alike = [(*_look(core, i, reply), xattrs[i]) for i, reply in enumerate(replies)]
+        alike = [(*look, xattrs[i]) for i, look in enumerate(_looks(core, replies))]
         if all(value == alike[0] for value in alike):
             marks = marks._replace(suspects=0)
         plan = metadata_plan(marks, replies, alike, quorum=quorum_of(core), arbiter=arbiter_of(core), pick=pick)
@@ -47,14 +47,16 @@ async def heal_attributes(core: Core, inode: Inode, pick: Favourite) -> Outcome:
         core.locks.release(grant)
 
 
-def _look(core: Core, child: int, reply: Iatt) -> tuple[int, ...]:
+def _looks(core: Core, replies: Sequence[Iatt]) -> list[tuple[int, ...]]:
     """What must be equal besides the xattrs; times only where copies may differ that nobody accuses.
 
-    An arbiter does not know when files were written.
+    An arbiter does not know when files were written: it has those of a copy that does.
     """
-    timeless = not core.trust.unclean or (core.arbiters and stat.S_ISREG(reply.mode))
-    times = () if timeless else (reply.mtime_ns, reply.ctime_ns)
-    return reply.mode, reply.uid, reply.gid, *times
+    shapes = [(reply.mode, reply.uid, reply.gid) for reply in replies]
+    if not core.trust.unclean:
+        return list(shapes)
+    knows = [0 if core.arbiters >> i & 1 and stat.S_ISREG(reply.mode) else i for i, reply in enumerate(replies)]
+    return [(*shape, replies[i].mtime_ns, replies[i].ctime_ns) for shape, i in zip(shapes, knows, strict=True)]
 
 
 async def _accuse(core: Core, inode: Inode, sources: frozenset[int], sinks: frozenset[int]) -> None:

@@ -12,7 +12,6 @@ import trio
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.fops import Fop
 from fusemux.graph.framework.linking import Method
-
 from tests.graph.cluster.replicate.healing import healed, volume_of, without
 from tests.graph.cluster.replicate.volume import Volume, refused
 

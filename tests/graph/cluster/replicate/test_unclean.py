@@ -18,10 +18,16 @@ from tests.graph.cluster.replicate.volume import VOLUME_ID, Volume, brick_sectio
 
 
 @asynccontextmanager
-async def life(paths: list[str], *, killed: bool = False, **options: str) -> AsyncIterator[Volume]:
-    """One process that serves bricks; `killed`: it ends without a word."""
+async def life(
+    paths: list[str], *, killed: bool = False, arbiter: bool = False, **options: str
+) -> AsyncIterator[Volume]:
+    """One process that serves bricks; `killed`: it ends without a word; `arbiter`: the last one is one."""
+    types = [("features/index",)] * len(paths)
+    if arbiter:
+        types[-1] = ("features/arbiter", "features/index")
+        options["arbiter-count"] = "1"
     async with Process(strict=True, seed=len(paths)) as process:
-        bricks = [await Brick.attach(process, brick_sections(path, ("features/index",), {})) for path in paths]
+        bricks = [await Brick.attach(process, brick_sections(*each, {})) for each in zip(paths, types, strict=True)]
         volume = Volume(process, bricks, {"granular-entry-heal": "on", **options})
         await volume.graph.start()
         yield volume
@@ -75,6 +81,21 @@ def test_what_one_copy_alone_has_done_when_the_process_dies_is_healed_by_itself(
             assert {"f", "g", "new"} == set(volume.tree(1))
         async with life(paths) as volume:
             assert not volume.replicate.trust.unclean
+
+    trio.run(main)
+
+
+def test_times_that_one_copy_alone_has_when_the_process_dies_are_healed_beside_an_arbiter(tmp_path: Any) -> None:
+    """An arbiter does not know when files were written, so its times tell nothing; those of the others do."""
+
+    async def main() -> None:
+        paths = new_bricks(tmp_path)
+        async with life(paths, killed=True, arbiter=True) as volume:
+            await volume.create("f", b"content")
+            await volume.replicate.children[0].setattr(volume.tick(), await volume.inode("f"), SetAttr(mode=0o644))
+        async with life(paths, arbiter=True) as volume:
+            assert (await volume.replicate.healer.sweep()).healed
+            assert volume.tree(0) == volume.tree(1)
 
     trio.run(main)
 
