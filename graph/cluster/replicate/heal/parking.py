@@ -174,13 +174,13 @@ async def _unlink(
     core: Core, child: int, parent: Inode, name: bytes, inode: Inode, iatt: Iatt, *, purging: bool = False
 ) -> None:
     edge = core.children[child]
+    if iatt.nlink > 1:  # it may have lost names since it was listed
+        iatt = await edge.lookup(core.internal, inode, b"", core.keys.ask)
     replies = await core.wind(core.members.everyone & ~(1 << child), "lookup", core.internal, inode, b"", None)
     model = next((reply for reply in replies if isinstance(reply, Iatt)), None)
     if not purging and iatt.nlink < 2 and model is not None and core.keys.accused_by(iatt.xdata, DATA):
         raise FopError(errno.EBUSY, f"{core.name}: {edge.name} alone has the contents of {gfid_text(inode.gfid)}")
     await edge.unlink(stamped(core, model or iatt), parent, name, inode, None)
-    if iatt.nlink > 1:  # it lives on under another name, and has not changed
-        await edge.setattr(core.internal, inode, times_of(model or iatt), None)
 
 
 async def _listing(core: Core, child: int, place: Inode, more: int = 0) -> list[tuple[bytes, Iatt]]:

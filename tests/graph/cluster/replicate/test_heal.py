@@ -52,6 +52,22 @@ def test_stale_index_entries_of_files_that_are_gone_are_removed() -> None:
     run(main)
 
 
+def test_a_removed_directory_with_two_names_of_one_file_goes_from_a_copy_that_was_away() -> None:
+    async def main() -> None:
+        async with volume_of() as volume:
+            await volume.mkdir("d")
+            await volume.create("d/f", b"x")
+            await volume.link("d/f", "d/g")
+            async with without(volume, 1):
+                await volume.unlink("d/f")
+                await volume.unlink("d/g")
+                await volume.rmdir("d")
+            await healed(volume)
+            assert volume.tree(1) == {}
+
+    run(main)
+
+
 class _DiesAfter:
     """Woven into the edge above a brick: it dies when it has done one fop."""
 
