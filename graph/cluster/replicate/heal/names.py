@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, new_entry
+from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, DATA, new_entry
 from fusemux.graph.cluster.replicate.core import GFID_REQ, Core
 from fusemux.graph.cluster.replicate.heal.direction import Favourite
-from fusemux.graph.cluster.replicate.heal.inspection import stamped, times_of
+from fusemux.graph.cluster.replicate.heal.inspection import arbiter_of, stamped, times_of
 from fusemux.graph.cluster.replicate.heal.parking import park, remove_tree, unpark
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
@@ -229,30 +229,34 @@ async def _timed(core: Core, child: int, source: int, inode: Inode, model: Iatt,
     """Whose times the object gets with the name: those of `model`; but an arbiter never hears when a file is written."""
     if not core.arbiters >> source & 1 or not stat.S_ISREG(model.mode):
         return model
-    found = await _with_contents(core, child, inode)
+    found = await _with_contents(core, core.arbiters | 1 << child, inode)
     return max(found or [known], key=lambda iatt: iatt.ctime_ns)
 
 
 async def _without_contents(core: Core, answers: Sequence[Iatt | None], sources: frozenset[int]) -> bool:
-    """Whether only the arbiter has the name, of a file of which no copy has contents, though a trusted one missed nothing of it.
+    """Whether the arbiter has the name, of a file of which no copy has good contents, though a trusted one missed nothing of it.
 
     Then whoever was making it died before that copy heard of it, or who was removing it after it had: gone is right for both.
     """
-    has = [i for i, answer in enumerate(answers) if answer is not None]
-    if len(has) != 1 or not core.arbiters >> has[0] & 1:
+    arbiter = arbiter_of(core)
+    found = answers[arbiter] if arbiter >= 0 else None
+    if found is None or not stat.S_ISREG(found.mode) or (sources and arbiter not in sources):
         return False
-    found = answers[has[0]]
-    assert found is not None
+    if not all(answer is None or _same(answer, found) for answer in answers):
+        return False
     missed = core.keys.row(found.xdata)
     doubtful = core.arbiters | core.suspects  # a suspect may have lost it
-    trusted = [i for i in sources or range(len(answers)) if not doubtful >> i & 1 and not any(missed[i])]
+    doubtful |= sum(1 << i for i, counters in enumerate(missed) if any(counters))
+    if not any(not doubtful >> i & 1 for i in sources or range(len(answers))):
+        return False
     inode = core.graph.itable.learn(found.gfid, found.type)
-    return stat.S_ISREG(found.mode) and bool(trusted) and not await _with_contents(core, has[0], inode)
+    stale = core.suspects | core.keys.accused_by(found.xdata, DATA)
+    return not await _with_contents(core, core.arbiters | stale, inode)
 
 
-async def _with_contents(core: Core, child: int, inode: Inode) -> list[Iatt]:
-    """What the copies that hold contents have by this gfid, `child` aside."""
-    others = [i for i in range(len(core.children)) if i != child and not core.arbiters >> i & 1]
+async def _with_contents(core: Core, without: int, inode: Inode) -> list[Iatt]:
+    """What the copies have by this gfid, those in `without` aside."""
+    others = [i for i in range(len(core.children)) if not without >> i & 1]
     return [found for i in others if (found := await _known(core, i, inode)) is not None]
 
 

@@ -110,6 +110,27 @@ def test_arbiter_alone_with_a_file_of_which_nobody_has_contents_gives_it_up() ->
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+def test_arbiter_gives_up_a_file_of_which_it_and_a_stale_copy_are_left() -> None:
+    """Whoever was removing it died when the one copy with good contents had heard of it."""
+
+    async def main() -> None:
+        async with volume_of(3, arbiter_count="1") as volume:
+            await volume.create("f", b"old")
+            async with without(volume, 0):
+                await volume.write("f", b"newer")
+                parent, inode = volume.graph.itable.root, await volume.inode("f")
+                await trio.sleep(2)
+                await volume.replicate.children[1].unlink(volume.replicate.internal, parent, b"f", inode, None)
+                for brick in (1, 2):
+                    volume.set_mark(brick, "", "dirty", (0, 0, 1))
+                    volume.set_mark(brick, "", "client-0", (0, 0, 1))
+            await volume.replicate.healer.sweep(full=True)
+            await _healed(volume)
+            assert [volume.has(brick, "f") for brick in range(3)] == [False] * 3
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 def test_arbiter_keeps_a_file_that_the_others_may_have_lost_with_their_power() -> None:
     async def main() -> None:
         async with volume_of(3, arbiter_count="1") as volume:
