@@ -18,7 +18,7 @@ from typing import Any
 import trio
 
 from fusemux.graph.cluster.replicate import locks
-from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, ENTRY, METADATA, Verdict, new_entry, verdict
+from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, DATA, ENTRY, METADATA, Verdict, new_entry, verdict
 from fusemux.graph.cluster.replicate.core import Core, Replies, first
 from fusemux.graph.cluster.replicate.eager import Opened
 from fusemux.graph.cluster.replicate.errors import NO_QUORUM
@@ -164,6 +164,7 @@ class Transactions(Core):
         self.require_quorum(took)
         if change.kind == METADATA:
             self.require_data_copy(took & sources)
+            await self.accuse_suspects(change.owners[0][0], took)
         if took == everyone and self.opt.optimistic_change_log:
             replies = await self._operate(change, took)
             return await self._conclude(change, took, replies, sources, dirtied=False)
@@ -220,6 +221,13 @@ class Transactions(Core):
         marks = accused and by > 0 and name is not None and self.opt.granular_entry_heal
         xdata: Xdata = {ENTRY_CHANGED: name} if marks else None
         return await self.wind(which, "xattrop", self.internal, inode, ADD_ARRAY, delta, xdata)
+
+    async def accuse_suspects(self, inode: Inode, which: int) -> None:
+        """A copy that may have lost contents shows it by size and times: only until these are changed."""
+        suspects = self.suspects & which
+        if suspects and which & ~suspects and stat.S_ISREG(inode.type):
+            await self.mark(which & ~suspects, inode, DATA, 0, suspects)
+            self.blame(inode, DATA, suspects)
 
     async def _conclude(
         self,

@@ -208,7 +208,7 @@ class Writing(Transactions):
         if not self.members.quorum(marked) or not marked & sources:
             await self.mark(marked, inode, DATA, -1, absent, by=-1)
             raise self.failure(replies)
-        await self._accuse_suspects(inode, marked)
+        await self.accuse_suspects(inode, marked)
         suspects = self.suspects
         known = inode.ctx[self.inode_slot]
         empty = known is not None and known.empty
@@ -222,13 +222,6 @@ class Writing(Transactions):
         if self._lingering:
             self._keep(eager)
         return eager
-
-    async def _accuse_suspects(self, inode: Inode, marked: int) -> None:
-        """A copy that may have lost contents shows it by size and time: only until something is written."""
-        suspects = self.suspects & marked
-        if suspects and marked & ~suspects:
-            await self.mark(marked & ~suspects, inode, DATA, 0, suspects)
-            self.blame(inode, DATA, suspects)
 
     def _distrust(self, eager: Eager) -> None:
         """A copy that has lost power since may have lost what was written, and the mark."""

@@ -21,7 +21,7 @@ import trio
 from fusemux.graph.cluster.replicate import locks
 from fusemux.graph.cluster.replicate.changelog import DATA
 from fusemux.graph.cluster.replicate.core import Core
-from fusemux.graph.cluster.replicate.heal.direction import Favourite, Plan, data_plan
+from fusemux.graph.cluster.replicate.heal.direction import Favourite, Marks, Plan, data_plan
 from fusemux.graph.cluster.replicate.heal.inspection import Outcome, absolve, arbiter_of, inspect, quorum_of
 from fusemux.graph.cluster.replicate.writing import Writing
 from fusemux.graph.framework.errors import FopError
@@ -42,7 +42,7 @@ async def heal_contents(core: Writing, inode: Inode, pick: Favourite) -> Outcome
     try:
         await core.settle_locked(inode.gfid)
         replies, marks = await inspect(core, inode)
-        marks = marks._replace(suspects=_doubted(replies, marks.suspects, core.arbiters))
+        marks = marks._replace(suspects=_doubted(replies, marks, core.arbiters))
         plan = data_plan(marks, replies, quorum=quorum_of(core), arbiter=arbiter_of(core), pick=pick)
         if plan.split_brain or plan.source < 0:
             return Outcome.of(plan, pending=True)
@@ -68,15 +68,15 @@ async def heal_contents(core: Writing, inode: Inode, pick: Favourite) -> Outcome
     return Outcome.of(plan, changed=True)
 
 
-def _doubted(replies: Sequence[Iatt], suspects: int, arbiters: int) -> int:
-    """The suspects that look different from the others.
+def _doubted(replies: Sequence[Iatt], marks: Marks, arbiters: int) -> int:
+    """The suspects that look different from the others, or were in the middle of something.
 
     What was written and not synced shows in the size, what was never written in the time; what was overwritten has been
     synced before its mark was cleared.
     """
-    looks = [(reply.size, reply.mtime_ns, reply.ctime_ns) for reply in replies]
-    sound = [i for i in range(len(replies)) if not (suspects | arbiters) >> i & 1]
-    return sum(1 << i for i in range(len(replies)) if suspects >> i & 1 and any(looks[i] != looks[j] for j in sound))
+    looks = [(reply.size, reply.mtime_ns, reply.ctime_ns, marks.dirty[i][DATA]) for i, reply in enumerate(replies)]
+    sound = [(*looks[i][:3], 0) for i in range(len(replies)) if not (marks.suspects | arbiters) >> i & 1]
+    return sum(1 << i for i, look in enumerate(looks) if marks.suspects >> i & 1 and any(look != one for one in sound))
 
 
 class _Copying:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
+import stat
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, pack
+from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, DATA, pack
 from fusemux.graph.cluster.replicate.core import Core
 from fusemux.graph.cluster.replicate.heal.direction import Marks, Plan
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.types import Frame, Iatt, SetAttr, Xdata
 
-__all__ = ["Outcome", "absolve", "arbiter_of", "inspect", "quorum_of", "settle_indices", "stamped", "times_of"]
+__all__ = ["Outcome", "absolve", "arbiter_of", "doubt", "inspect", "quorum_of", "settle_indices", "stamped", "times_of"]
 
 
 class Outcome(NamedTuple):
@@ -59,6 +60,13 @@ def stamped(core: Core, model: Iatt) -> Frame:
     frame = Frame(pid=core.internal.pid)
     frame.time_ns = model.ctime_ns
     return frame
+
+
+async def doubt(core: Core, child: int, inode: Inode) -> None:
+    """Before the times of a file are set on a copy: of a suspect they would no longer tell that it may lack contents."""
+    if core.suspects >> child & 1 and stat.S_ISREG(inode.type):
+        delta = core.keys.delta(DATA, 0, 1 << child)
+        await core.wind(core.members.up & ~core.suspects, "xattrop", core.internal, inode, ADD_ARRAY, delta, None)
 
 
 async def settle_indices(core: Core, inode: Inode) -> None:

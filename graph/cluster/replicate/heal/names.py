@@ -18,7 +18,7 @@ from typing import NamedTuple
 from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, DATA, new_entry
 from fusemux.graph.cluster.replicate.core import GFID_REQ, Core
 from fusemux.graph.cluster.replicate.heal.direction import Favourite
-from fusemux.graph.cluster.replicate.heal.inspection import arbiter_of, stamped, times_of
+from fusemux.graph.cluster.replicate.heal.inspection import arbiter_of, doubt, stamped, times_of
 from fusemux.graph.cluster.replicate.heal.parking import park, remove_tree, unpark
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
@@ -166,6 +166,7 @@ async def _remove(core: Core, child: int, parent: Inode, name: bytes, gone: Iatt
     What others have under another name (`model`) is parked: its contents may be good on this copy alone.
     """
     edge, inode = core.children[child], _inode(core, gone)
+    await doubt(core, child, inode)
     if core.opt.use_anonymous_inode and (gone.is_dir or model is not None):
         await park(core, child, parent, name, inode, model or gone)
         if not gone.is_dir and model is not None:
@@ -205,6 +206,7 @@ async def _create(core: Core, child: int, parent: Inode, name: bytes, source: in
         known = None
     if known is not None:
         timed = await _timed(core, child, source, inode, model, known)
+        await doubt(core, child, inode)
         if model.is_dir:
             await _move(core, child, inode, parent, name, timed)
         elif not await unpark(core, child, parent, name, inode, stamped(core, timed)):
