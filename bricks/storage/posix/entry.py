@@ -70,7 +70,7 @@ class EntryFops(LookupFops):
 
     def unmask(self, where: int | str, directory: DirHandle, mode: int) -> None:
         """Give a new object the permissions that the process's own umask has withheld."""
-        if self.umask and not directory.acl:
+        if mode & self.umask and not directory.acl:
             os.chmod(where, mode & 0o7777)
 
     def _born(

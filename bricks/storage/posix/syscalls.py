@@ -19,7 +19,8 @@ from typing import NamedTuple
 __all__ = ["Dirent", "XattrsAt", "XattrsByPath", "fallocate", "getdents", "renameat2", "syncfs", "xattrs_at"]
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_held = ctypes.PyDLL(None).syscall  # no argtypes: twice as fast, so pass bytes, small ints and buffers only
+_held = ctypes.PyDLL(None).syscall  # no argtypes: twice as fast, so pass bytes, small ints and buffers only;
+# and the seventh argument as a whole word: it lies on the stack, where an int sets but half of its place
 
 _GETXATTRAT, _LISTXATTRAT = 464, 465  # the same on every architecture
 _AT_SYMLINK_NOFOLLOW = 0x100
@@ -54,9 +55,10 @@ class XattrsAt(XattrsByPath):
         self._buffer = ctypes.create_string_buffer(_SIZE)
         self._view = memoryview(self._buffer).cast("B")
         self._args = ctypes.create_string_buffer(struct.pack("QII", ctypes.addressof(self._buffer), _SIZE, 0), 16)
+        self._args_size = ctypes.c_size_t(16)
 
     def get(self, dirfd: int, name: bytes, xattr: bytes) -> bytes | None:
-        n: int = _held(_GETXATTRAT, dirfd, name, _AT_SYMLINK_NOFOLLOW, xattr, self._args, 16)
+        n: int = _held(_GETXATTRAT, dirfd, name, _AT_SYMLINK_NOFOLLOW, xattr, self._args, self._args_size)
         if n >= 0:
             return self._view[:n].tobytes()
         return super().get(dirfd, name, xattr)  # says why, and has room for large values
