@@ -41,11 +41,13 @@ class BridgeOptions:
     """`lru_limit`: beyond so many nodes the kernel is asked to drop some.  `writeback_cache`: it gathers writes.
 
     `locks`: users' locks come here instead of staying with the kernel (`sharing.py`).
+    `sole_writer`: nobody changes the volume but through this bridge, or tells it (see `calls/recall.py`).
     """
 
     lru_limit: int = 65536
     writeback_cache: bool = True
     locks: bool = False
+    sole_writer: bool = False
 
 
 class BridgeStatistics(NamedTuple):
@@ -62,7 +64,7 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
     """See the module.  The binding sets the callbacks, through which the kernel hears of changes by others."""
 
     def __init__(self, graph: Graph, *, options: BridgeOptions = BridgeOptions()) -> None:
-        super().__init__(graph, options.lru_limit, options.writeback_cache)
+        super().__init__(graph, options.lru_limit, options.writeback_cache, options.sole_writer)
         self.options = options
         self.on_invalidate: Callable[[int], None] | None = None  # a node's attributes and contents are stale
         self.on_invalidate_entry: Callable[[int, bytes], None] | None = None  # a name (parent, name) is stale
@@ -133,6 +135,7 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
 
     def _stale(self, inode: Inode) -> None:
         """Somebody else (heal, rebalance, another client) has changed the inode."""
+        self.recall.forget(inode.gfid)
         nodeid = self.nodes.find(inode)
         if nodeid is None:
             return
@@ -143,6 +146,7 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
 
     def _stale_name(self, stale: StaleName) -> None:
         """A heal has changed what a name is, perhaps one that the kernel remembers not to exist."""
+        self.recall.forget(stale.directory.gfid)
         nodeid = self.nodes.find(stale.directory)
         if nodeid is None:
             return

@@ -181,7 +181,12 @@ class Server:
                 Exit.USAGE,
             )
         locks = opt.locks == "bricks" or (opt.locks == "auto" and places > 1)
-        wishes = BridgeOptions(lru_limit=opt.lru_limit, writeback_cache=opt.writeback_cache, locks=locks)
+        wishes = BridgeOptions(
+            lru_limit=opt.lru_limit,
+            writeback_cache=opt.writeback_cache,
+            locks=locks,
+            sole_writer=opt.attribute_timeout is None and places == 1,
+        )
         return ServedVolume(self.process, plans[0].source, options=wishes, degraded=opt.degraded, places=places)
 
     def _point(self, served: Served) -> MountPoint:

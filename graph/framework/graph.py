@@ -148,6 +148,7 @@ class Graph:
 
     def relink(self) -> None:
         """Bind all edges anew, from the leaves up: after a layer switched itself on or off, or came up or down."""
+        self.process.links += 1
         for edge in self._edges:
             edge.bind(strict=self.process.strict)
         self.top.bind(strict=self.process.strict)

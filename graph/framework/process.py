@@ -70,6 +70,7 @@ class Process:
         self.strict = os.environ.get("FUSEMUX_STRICT", "0") not in ("", "0") if strict is None else strict
         self.bricks: dict[str, AttachedBrick] = {}
         self._expecting: dict[str, list[Callable[[], None]]] = {}
+        self.links = 0  # how often any graph was linked: whoever remembers answers compares it
         self.random = random.Random(seed) if seed is not None else random.SystemRandom()
         self._bits = random.Random(self.random.getrandbits(128))
         self._gfid_prefix = 0

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 __all__ = [
-    "ROOT_GFID", "DirEntry", "Flock", "Frame", "Iatt", "SetAttr", "StatVfs", "Xdata", "gfid_text", "ino_of",
+    "DIRECTORY_BLOCKS", "DIRECTORY_SIZE", "ROOT_GFID", "DirEntry", "Flock", "Frame", "Iatt", "SetAttr", "StatVfs", "Xdata", "gfid_text", "ino_of",
 ]  # fmt: skip
 
 # Optional requests and answers: an immutable mapping, or None on the common path.  Keys are bytes; a key that
@@ -22,6 +22,9 @@ __all__ = [
 Xdata = Mapping[bytes, Any] | None
 
 ROOT_GFID = bytes(15) + b"\x01"
+
+# What every directory shows, wherever and on however many bricks it is (GlusterFS's distribute does so).
+DIRECTORY_SIZE, DIRECTORY_BLOCKS = 4096, 8
 
 
 def ino_of(gfid: bytes) -> int:

@@ -22,7 +22,7 @@ from fusemux.bricks.storage.posix.mdata import Times
 from fusemux.bricks.storage.posix.syscalls import Dirent, XattrsByPath, xattrs_at
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
-from fusemux.graph.framework.types import ROOT_GFID, Iatt, Xdata, gfid_text
+from fusemux.graph.framework.types import DIRECTORY_BLOCKS, DIRECTORY_SIZE, ROOT_GFID, Iatt, Xdata, gfid_text
 
 __all__ = ["DirStream", "OpenFile", "StoreBase", "stale"]
 
@@ -272,12 +272,18 @@ class StoreBase:
         return os.stat(name, dir_fd=dirfd, follow_symlinks=False)
 
     def iatt(self, gfid: bytes, st: os.stat_result, times: Times | None, xdata: Xdata = None) -> Iatt:
-        """The answer for an object: one link less than on the disk (the handle), its recorded times if it has any."""
-        mode = st.st_mode
+        """The answer for an object: one link less than on the disk (the handle), its recorded times if it has any.
+
+        All directories have the same size, as volumes of several bricks show them: what it is on a disk says nothing.
+        """
+        mode, nlink = st.st_mode, st.st_nlink
         if times is None:
             times = (st.st_ctime_ns, st.st_mtime_ns, st.st_atime_ns)
-        nlink = st.st_nlink
+        if mode & 0o170000 == 0o040000:
+            size, blocks = DIRECTORY_SIZE, DIRECTORY_BLOCKS
+        else:
+            nlink, size, blocks = nlink - 1, st.st_size, st.st_blocks
         return _new(Iatt, (
-            gfid, mode, nlink if mode & 0o170000 == 0o040000 else nlink - 1, st.st_uid, st.st_gid, st.st_rdev,
-            st.st_size, st.st_blocks, st.st_blksize, times[2], times[1], times[0], xdata,
+            gfid, mode, nlink, st.st_uid, st.st_gid, st.st_rdev,
+            size, blocks, st.st_blksize, times[2], times[1], times[0], xdata,
         ))  # fmt: skip

@@ -8,11 +8,16 @@ import stat
 from fusemux.fuse.calls.state import BridgeState, Call
 from fusemux.fuse.permissions import allowed, groups_of
 from fusemux.graph.framework.errors import FopError
+from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.types import Frame, Iatt, SetAttr, StatVfs
 
 __all__ = ["AttributeCalls"]
 
 _NOTHING = SetAttr()
+
+
+async def _answer(iatt: Iatt) -> Iatt:
+    return iatt
 
 
 class AttributeCalls(BridgeState):
@@ -22,8 +27,15 @@ class AttributeCalls(BridgeState):
             return self.top.stat(frame, self.files[fh].fd)
         inode = self.known.get(nodeid)
         if inode is not None and inode.type == stat.S_IFDIR and not self.nodes.removed:
-            return self.top.stat(frame, inode)
+            iatt = self.recall.get(inode.gfid)
+            return self._look_at_directory(frame, inode) if iatt is None else _answer(iatt)
         return self._getattr(frame, nodeid)
+
+    async def _look_at_directory(self, frame: Frame, inode: Inode) -> Iatt:
+        changes = self.recall.changes
+        iatt: Iatt = await self.top.stat(frame, inode)
+        self.recall.keep(iatt, changes)
+        return iatt
 
     async def _getattr(self, frame: Frame, nodeid: int) -> Iatt:
         if nodeid in self.nodes.removed:
@@ -39,7 +51,11 @@ class AttributeCalls(BridgeState):
         if size is not None:
             iatt = await self._truncate(frame, nodeid, fh, size)
         if attrs != _NOTHING:
-            iatt = await self._on(nodeid, "setattr", frame, attrs)
+            inode = self._inode(nodeid)
+            try:
+                iatt = await self._on(nodeid, "setattr", frame, attrs)
+            finally:
+                self.recall.forget(inode.gfid)
         return iatt if iatt is not None else await self.getattr(frame, nodeid, fh)
 
     def _set_of_removed(self, nodeid: int, attrs: SetAttr) -> Iatt:

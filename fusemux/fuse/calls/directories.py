@@ -117,4 +117,5 @@ class DirectoryCalls(BridgeState):
         if directory.fd is None:
             return []
         entries: list[DirEntry] = await self.top.readdir(frame, directory.fd, count, offset, plus)
+        self.recall.forget(directory.fd.inode.gfid)  # it was read: an access time
         return entries

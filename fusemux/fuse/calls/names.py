@@ -77,21 +77,25 @@ class NameCalls(BridgeState):
     async def mknod(self, frame: Frame, parent: int, name: bytes, mode: int, rdev: int) -> tuple[int, Iatt]:
         directory = self._parent(parent, name)
         iatt = await self.top.mknod(frame, directory, name, mode, rdev, self.graph.process.new_gfid())
+        self.recall.entry_changed(directory.gfid, frame.time_ns)
         return self.nodes.enter(iatt, parent, name), iatt
 
     async def mkdir(self, frame: Frame, parent: int, name: bytes, mode: int) -> tuple[int, Iatt]:
         directory = self._parent(parent, name)
         iatt = await self.top.mkdir(frame, directory, name, mode & 0o7777, self.graph.process.new_gfid())
+        self.recall.forget(directory.gfid)
         return self.nodes.enter(iatt, parent, name), iatt
 
     async def symlink(self, frame: Frame, parent: int, name: bytes, text: bytes) -> tuple[int, Iatt]:
         directory = self._parent(parent, name)
         iatt = await self.top.symlink(frame, directory, name, text, self.graph.process.new_gfid())
+        self.recall.entry_changed(directory.gfid, frame.time_ns)
         return self.nodes.enter(iatt, parent, name), iatt
 
     async def link(self, frame: Frame, nodeid: int, newparent: int, newname: bytes) -> tuple[int, Iatt]:
         directory = self._parent(newparent, newname)
         iatt = await self.top.link(frame, self._inode(nodeid), directory, newname)
+        self.recall.entry_changed(directory.gfid, frame.time_ns)
         return self.nodes.enter(iatt, newparent, newname), iatt
 
     # -- removing and moving ---------------------------------------------------------------------------------
@@ -101,6 +105,7 @@ class NameCalls(BridgeState):
         inode = await self._child(frame, directory, parent, name)
         last = None if stat.S_ISREG(inode.type) else await self._last_sight(frame, inode)
         await self.top.unlink(frame, directory, name, inode)
+        self.recall.entry_changed(directory.gfid, frame.time_ns)
         self.nodes.unnamed((parent, name), inode)
         if last is not None:
             self._remember(inode, last)
@@ -110,6 +115,7 @@ class NameCalls(BridgeState):
         inode = await self._child(frame, directory, parent, name)
         last = await self._last_sight(frame, inode)
         await self.top.rmdir(frame, directory, name, inode)
+        self.recall.forget(directory.gfid, inode.gfid)
         self.nodes.unnamed((parent, name), inode)
         self._remember(inode, last)
 
@@ -126,6 +132,9 @@ class NameCalls(BridgeState):
             replaced = None
         last = None if replaced is None or flags else await self._last_sight(frame, replaced)
         await self.top.rename(frame, directory, name, newdirectory, newname, inode, replaced, flags)
+        self.recall.forget(
+            directory.gfid, newdirectory.gfid, inode.gfid, replaced.gfid if replaced is not None else b""
+        )
         if flags == 2 and replaced is not None:
             self.nodes.exchanged((parent, name), (newparent, newname), inode, replaced)
         elif replaced is not inode:

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from itertools import count
 from typing import Any, TypeVar
 
+from fusemux.fuse.calls.recall import Recall
 from fusemux.fuse.handles import OpenDirectory, OpenFile
 from fusemux.fuse.nodes import NodeTable
 from fusemux.graph.framework.errors import FopError
@@ -34,7 +35,7 @@ def unknown_node(nodeid: int) -> FopError:
 class BridgeState:
     """The base of the bridge; the calls are in its subclasses."""
 
-    def __init__(self, graph: Graph, lru_limit: int, writeback_cache: bool) -> None:
+    def __init__(self, graph: Graph, lru_limit: int, writeback_cache: bool, sole_writer: bool) -> None:
         self.graph = graph
         self.top = graph.top  # an Edge: its fops are bound anew at every linking, so they are fetched at every call
         self.itable = graph.itable
@@ -43,6 +44,7 @@ class BridgeState:
         self.files: dict[int, OpenFile] = {}
         self.directories: dict[int, OpenDirectory] = {}
         self.writeback_cache = writeback_cache
+        self.recall = Recall(graph.process, on=sole_writer)
         self._orphans: dict[int, Fd] = {}  # nodes without a name that are reached through an open file
         self._next_handle = count(1).__next__
 

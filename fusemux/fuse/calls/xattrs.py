@@ -20,8 +20,12 @@ class XattrCalls(BridgeState):
         xattr_policy.refuse_change(name, frame.uid)
         if flags not in _FLAGS:
             raise FopError(errno.EINVAL, f"unknown flags {flags:#x}")
-        self._inode(nodeid).bare = False
-        await self._on(nodeid, "setxattr", frame, {name: value}, flags)
+        inode = self._inode(nodeid)
+        inode.bare = False
+        try:
+            await self._on(nodeid, "setxattr", frame, {name: value}, flags)
+        finally:
+            self.recall.forget(inode.gfid)
 
     async def getxattr(self, frame: Frame, nodeid: int, name: bytes) -> bytes:
         """ENODATA when there is none, or none for this user."""
@@ -39,4 +43,8 @@ class XattrCalls(BridgeState):
 
     async def removexattr(self, frame: Frame, nodeid: int, name: bytes) -> None:
         xattr_policy.refuse_change(name, frame.uid)
-        await self._on(nodeid, "removexattr", frame, name)
+        inode = self._inode(nodeid)
+        try:
+            await self._on(nodeid, "removexattr", frame, name)
+        finally:
+            self.recall.forget(inode.gfid)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from fusemux.graph.cluster.distribute.layout import TYPE_USER, Extent, Layout, anomalies, decode
 from fusemux.graph.framework.errors import FopError
-from fusemux.graph.framework.types import ROOT_GFID, Iatt, gfid_text
+from fusemux.graph.framework.types import DIRECTORY_BLOCKS, DIRECTORY_SIZE, ROOT_GFID, Iatt, gfid_text
 
 __all__ = ["MDS_AT_REST", "MDS_STEP", "Directory", "Healing", "Survey", "XattrNames", "merge", "unchanged"]
 
@@ -31,7 +31,6 @@ MDS_STEP = (_MDS.pack(-1), _MDS.pack(1))  # before and after a change of user xa
 
 _new = tuple.__new__  # as types.py says: a third of the cost of the class
 _GONE = (errno.ENOENT, errno.ESTALE)
-_BLOCKS, _SIZE = 8, 4096  # what every directory shows, wherever it is read
 
 
 class XattrNames(NamedTuple):
@@ -196,7 +195,9 @@ def merge(iatts: Sequence[Iatt], source: Iatt) -> Iatt:
         mtime = max(mtime, iatt.mtime_ns)
         ctime = max(ctime, iatt.ctime_ns)
     gfid, mode, _, uid, gid, rdev, _, _, blksize, _, _, _, xdata = source
-    return _new(Iatt, (gfid, mode, nlink, uid, gid, rdev, _SIZE, _BLOCKS, blksize, atime, mtime, ctime, xdata))
+    return _new(
+        Iatt, (gfid, mode, nlink, uid, gid, rdev, DIRECTORY_SIZE, DIRECTORY_BLOCKS, blksize, atime, mtime, ctime, xdata)
+    )
 
 
 def unchanged(known: Directory, answers: Sequence[Iatt | FopError], names: XattrNames) -> Iatt | None:
