@@ -9,7 +9,9 @@ from typing import Any
 
 from tests.graph.cluster.replicate.volume import Volume, served
 
-__all__ = ["down", "healed", "split", "up", "volume_of", "without"]
+__all__ = ["PARKING", "down", "healed", "split", "up", "volume_of", "without"]
+
+PARKING = ".glusterfs-anonymous-inode-"  # how the name of the hidden directory begins
 
 
 @asynccontextmanager
