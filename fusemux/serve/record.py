@@ -64,21 +64,28 @@ class ServerRecord:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._pid = os.getpid()
             self._path = folder / f"{self._pid}.json"
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = self._put(b"{}")
         except OSError as error:
             raise FusemuxError(
                 f"the run directory {folder} cannot be used: {error.strerror}; name another one in FUSEMUX_RUN_DIR"
             ) from None
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def write(
         self, *, mounts: Sequence[str], volumes: Sequence[str], ramdisks: Sequence[str], folders: Sequence[str] = ()
     ) -> None:
         """Say what is, or is about to be, there."""
         record = Record(self._pid, True, tuple(mounts), tuple(volumes), tuple(ramdisks), tuple(folders))
-        data = json.dumps(asdict(record)).encode()
-        os.pwrite(self._fd, data, 0)
-        os.ftruncate(self._fd, len(data))
+        before, self._fd = self._fd, self._put(json.dumps(asdict(record)).encode())
+        os.close(before)
+
+    def _put(self, data: bytes) -> int:
+        """Put a file with `data`, locked, in place of the one that is there: who reads finds one of them, whole."""
+        new = self._path.with_suffix(".new")
+        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.write(fd, data)
+        os.replace(new, self._path)
+        return fd
 
     def close(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -100,6 +107,7 @@ def record_of(path: str) -> Record | None:
 
 
 def _read(path: Path) -> Record | None:
+    """The record at `path`, None when there is none.  It belongs to a living server as long as that holds a lock on it."""
     try:
         with open(path, "rb") as file:
             try:
@@ -107,7 +115,9 @@ def _read(path: Path) -> Record | None:
                 alive = False
             except BlockingIOError:
                 alive = True
-            data = json.loads(file.read() or b"{}")
+            if not alive and not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return _read(path)  # another was just put in its place
+            data = json.loads(file.read())
     except (OSError, ValueError):
         return None
     lists = {key: tuple(data.get(key, ())) for key in ("mounts", "volumes", "ramdisks", "folders")}

@@ -46,6 +46,27 @@ def test_a_shorter_record_replaces_a_longer_one() -> None:
         record.close()
 
 
+def test_who_reads_while_it_is_written_finds_it_whole_and_alive() -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        record = ServerRecord()
+        record.write(mounts=["/m"], volumes=["a"], ramdisks=[])
+        os.write(writer, b"x")
+        while True:
+            record.write(mounts=["/m", "/mnt/" + "x" * 3000], volumes=["a"], ramdisks=[])
+            record.write(mounts=["/m"], volumes=["a"], ramdisks=[])
+    os.read(reader, 1)
+    try:
+        for _ in range(2000):
+            found = record_of("/m")
+            assert found is not None
+            assert not found.has_ended()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
 def test_the_record_of_a_killed_server_stays_and_is_dead() -> None:
     reader, writer = os.pipe()
     child = os.fork()

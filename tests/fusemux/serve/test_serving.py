@@ -116,6 +116,7 @@ def test_a_server_of_many_that_was_killed_is_replaced(volume_place: Place, bindi
     assert f"{volume_place.root}/mnt/0 holds a stale mount" in done.stderr
     volume_place.run(*command, "--replace-stale")
     volume_place.run(*FUSEMUX, "umount", volume_place.root / "mnt/0", volume_place.root / "mnt/1")
+    volume_place.wait_ended()
     assert leftovers(volume_place) == []
     assert not (volume_place.root / "mnt").exists()
 
