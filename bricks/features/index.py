@@ -115,29 +115,70 @@ class Index(Translator):
         self, frame: Frame, target: Inode | Fd, op: int, xattrs: Mapping[bytes, bytes], xdata: Xdata = None
     ) -> Mapping[bytes, bytes]:
         gfid = (target if isinstance(target, Inode) else target.inode).gfid
+        try:
+            if self._is_unlisted(gfid, xattrs, xdata):
+                await self._blocking(self._list, gfid, xattrs, xdata)
+            values: Mapping[bytes, bytes] = await self.child.xattrop(frame, target, op, xattrs, xdata)
+            if self._is_listed(gfid, xdata):
+                await self._blocking(self._settle, gfid, values, xdata)
+        except OSError as error:
+            raise FopError.of(error, by_name=True) from None
+        return values
+
+    def now(self, fop: str) -> Callable[..., Any] | None:
+        return self._xattrop_now if fop == "xattrop" and not self._pooled and fop in self.child.now else None
+
+    def _xattrop_now(
+        self, frame: Frame, target: Inode | Fd, op: int, xattrs: Mapping[bytes, bytes], xdata: Xdata = None
+    ) -> Mapping[bytes, bytes]:
+        gfid = (target if isinstance(target, Inode) else target.inode).gfid
+        if self._is_unlisted(gfid, xattrs, xdata):
+            self._list(gfid, xattrs, xdata)
+        values: Mapping[bytes, bytes] = self.child.now["xattrop"](frame, target, op, xattrs, xdata)
+        if self._is_listed(gfid, xdata):
+            self._settle(gfid, values, xdata)
+        return values
+
+    # -- listing: the first of each pair says whether there may be anything to do on the disk --------------------
+
+    def _is_unlisted(self, gfid: bytes, xattrs: Mapping[bytes, bytes], xdata: Xdata) -> bool:
+        for key in xattrs:
+            listing = self._listing(key)
+            if listing is not None and gfid not in listing.gfids:
+                return True
+        return xdata is not None and ENTRY_CREATE in xdata
+
+    def _list(self, gfid: bytes, xattrs: Mapping[bytes, bytes], xdata: Xdata) -> None:
         for key, delta in xattrs.items():
             listing = self._listing(key)
             if listing is not None and gfid not in listing.gfids and any(delta):
-                if self._pooled:
-                    await self._blocking(listing.add, gfid, self._uuid)
-                else:
-                    listing.add(gfid, self._uuid)
+                listing.add(gfid, self._uuid)
         if xdata is not None and ENTRY_CREATE in xdata:
-            await self._blocking(self._changes.add_name, gfid, xdata[ENTRY_CREATE], self._uuid)
-        values: Mapping[bytes, bytes] = await self.child.xattrop(frame, target, op, xattrs, xdata)
-        if gfid in self._dirtied.gfids or gfid in self._xattrop.gfids:
-            await self._settle(gfid, values)
-        if xdata is not None and ENTRY_DELETE in xdata:
-            await self._blocking(self._changes.remove_name, gfid, xdata[ENTRY_DELETE])
-        return values
+            self._changes.add_name(gfid, xdata[ENTRY_CREATE], self._uuid)
 
-    async def _settle(self, gfid: bytes, values: Mapping[bytes, bytes]) -> None:
-        for zero in (self._dirtied, self._xattrop):
-            if gfid not in zero.gfids:
-                continue
-            watched = [value for key, value in values.items() if self._listing(key) is zero]
-            if watched and not any(map(any, watched)):
-                await self._blocking(zero.remove, gfid)
+    def _is_listed(self, gfid: bytes, xdata: Xdata) -> bool:
+        return (
+            gfid in self._dirtied.gfids
+            or gfid in self._xattrop.gfids
+            or (xdata is not None and ENTRY_DELETE in xdata)
+        )  # fmt: skip
+
+    def _settle(self, gfid: bytes, values: Mapping[bytes, bytes], xdata: Xdata) -> None:
+        for listing in (self._dirtied, self._xattrop):
+            if gfid in listing.gfids and not self._counts(listing, values):
+                listing.remove(gfid)
+        if xdata is not None and ENTRY_DELETE in xdata:
+            self._changes.remove_name(gfid, xdata[ENTRY_DELETE])
+
+    def _counts(self, listing: _Listing, values: Mapping[bytes, bytes]) -> bool:
+        """Whether the file stays in `listing`: one of its counters is not zero, or the answer shows none of them."""
+        shown = False
+        for key, value in values.items():
+            if self._listing(key) is listing:
+                if any(value):
+                    return True
+                shown = True
+        return not shown
 
     async def getxattr(
         self, frame: Frame, target: Inode | Fd, name: bytes | None, xdata: Xdata = None

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Mapping
 from time import time_ns
 
+from fusemux.bricks.storage.posix.base import UNCOUNTED, OpenFile
 from fusemux.bricks.storage.posix.mdata import Times, newer
 from fusemux.bricks.storage.posix.virtual import VirtualXattrs
 from fusemux.bricks.storage.posix.xattrop import combine
@@ -158,6 +159,8 @@ class AttributeFops(VirtualXattrs):
         counted: bool,
     ) -> None:
         directory, file = self.dirs.get(gfid), self.opened.get(gfid)
+        if file is not None:
+            file.counter = None
         if any(name in names for name in _ACLS):
             if directory is not None:
                 directory.acl = None
@@ -176,12 +179,24 @@ class AttributeFops(VirtualXattrs):
         self, frame: Frame, target: Inode | Fd, op: int, xattrs: Mapping[bytes, bytes], xdata: Xdata = None
     ) -> Mapping[bytes, bytes]:
         where = self.where(target)
+        file = self.opened.get(_gfid(target))
         results: dict[bytes, bytes] = {}
         for name, argument in xattrs.items():
             stored = self.stored(name)
-            before = self.get_xattr(where, stored)
+            before = self._counted(file, where, stored)
             after, write = combine(op, before, bytes(argument))
             if write is not None:
                 self.set_xattr(where, stored, write)
+            if file is not None:
+                file.counter = (stored, before if write is None else write)
             results[name] = after
         return results
+
+    def _counted(self, file: OpenFile | None, where: int | str, stored: bytes) -> bytes | None:
+        """The value of a counter, from memory where it was the last one of this open file: all changes come through this store."""
+        known = file.counter if file is not None else None
+        if known is UNCOUNTED:
+            return None
+        if known is not None and known[0] == stored:
+            return known[1]
+        return self.get_xattr(where, stored)

@@ -24,11 +24,14 @@ from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.types import DIRECTORY_BLOCKS, DIRECTORY_SIZE, ROOT_GFID, Iatt, Xdata, gfid_text
 
-__all__ = ["DirStream", "OpenFile", "StoreBase", "stale"]
+__all__ = ["UNCOUNTED", "DirStream", "OpenFile", "StoreBase", "stale"]
 
 _new = tuple.__new__
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _DEFAULT_ACL = "system.posix_acl_default"
+
+
+UNCOUNTED = (b"", b"")
 
 
 class OpenFile:
@@ -37,7 +40,7 @@ class OpenFile:
     The descriptor closes with the last reference to the object, so no thread can meet another file at its number.
     """
 
-    __slots__ = ("fd", "fresh", "gfid", "nameless", "passed_ns", "refs", "setid", "times")
+    __slots__ = ("counter", "fd", "fresh", "gfid", "nameless", "passed_ns", "refs", "setid", "times")
 
     def __init__(self, gfid: bytes, fd: int, times: Times | None, *, setid: bool = False) -> None:
         self.gfid = gfid
@@ -47,6 +50,8 @@ class OpenFile:
         self.refs = 1
         self.fresh = False  # it never had a name (O_TMPFILE), and may still get one
         self.passed_ns = 0  # not 0: the kernel may write it by itself, and this is when it was last seen to have
+        # The xattr that was counted in last, and its value (None: there is none); UNCOUNTED: a new file, which has no such xattrs.
+        self.counter: tuple[bytes, bytes | None] | None = None
         self.nameless = False  # the last name is gone, its handle lies in .glusterfs/unlink
 
     def close(self) -> None:

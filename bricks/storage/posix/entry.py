@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 
 from fusemux.bricks.storage.posix import mdata
-from fusemux.bricks.storage.posix.base import OpenFile, stale
+from fusemux.bricks.storage.posix.base import UNCOUNTED, OpenFile, stale
 from fusemux.bricks.storage.posix.directories import DirHandle
 from fusemux.bricks.storage.posix.handle import path_of, path_record, unlink_path
 from fusemux.bricks.storage.posix.lookup import LookupFops
@@ -48,7 +48,9 @@ class EntryFops(LookupFops):
             self._unmake(directory, name, gfid, new)
             raise
         self.stamp_dir(directory, frame.time_ns)
-        fd.ctx[self.slot] = self.opened[gfid] = OpenFile(gfid, new, times, setid=mode & 0o6000 != 0)
+        file = fd.ctx[self.slot] = self.opened[gfid] = OpenFile(gfid, new, times, setid=mode & 0o6000 != 0)
+        if xdata is None:
+            file.counter = UNCOUNTED
         return iatt
 
     def _newborn(

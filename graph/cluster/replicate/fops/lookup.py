@@ -48,15 +48,18 @@ class Lookup(Choosing):
         if known is not None and known.token is self.token and inode.gfid not in self.locks.held:
             replies: Replies = []
             error = None
+            refusals = 0  # that are like the last one
             for edge in self.children:
                 try:
                     replies.append(await edge.lookup(frame, inode, name, request))
                 except FopError as refusal:
                     replies.append(refusal.with_traceback(None))
+                    refusals = refusals + 1 if error is not None and error.errno == refusal.errno else 1
                     error = refusal
-            if error is None and self._alike(self, replies):
-                return self._found(replies)
-            if error is not None and error.errno != errno.ENODATA and _all_refuse(replies, error.errno):
+            if error is None:
+                if self._alike(self, replies):
+                    return self._found(replies)
+            elif refusals == len(replies) and error.errno != errno.ENODATA:
                 # A fresh one: what is raised refers to this call, which must not refer back, or it were left to the collector.
                 raise FopError(error.errno, error.message)
             return await self._weigh(
@@ -175,10 +178,6 @@ class Lookup(Choosing):
             log.info("%s: %s is not healed: %s", self.name, replies[0].gfid.hex(), error)
             return False
         return bool(healed.changed)
-
-
-def _all_refuse(replies: Replies, number: int) -> bool:
-    return all(isinstance(reply, FopError) and reply.errno == number for reply in replies)
 
 
 def _claim(reply: Any) -> bytes | int:
