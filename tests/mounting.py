@@ -8,6 +8,7 @@ known by the environment they were given) and kills what does not end.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -17,8 +18,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+FUSEMUX = (sys.executable, "-m", "fusemux")
 BINDINGS = ("kernel", "pyfuse3")
 PREFIX = f"fusemux-test-{os.getpid()}-"  # of every folder that this process makes for tests
 
@@ -58,6 +61,14 @@ class Place:
         assert not check or done.returncode == 0, f"{command}: status {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
+    def fusemux(self, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `fusemux WORDS` in this place, where nobody answers its questions."""
+        return self.run(*FUSEMUX, *words, check=check, stdin=subprocess.DEVNULL)
+
+    def answer(self, *words: str | Path) -> Any:
+        """What `fusemux WORDS --json` says."""
+        return json.loads(self.fusemux(*words, "--json").stdout)
+
     def mount(self, spec: str, *options: str, point: Path | None = None) -> Path:
         """Mount `spec` in the background and return where; it serves when this returns."""
         self._count += 1
@@ -78,7 +89,7 @@ class Place:
             found[-1].mkdir()
         words = ",".join([f"log-file={self.root / f'{found[0].name}.log'}", "log-level=warning", *options])
         mounts = [f"{spec}:{where}" for where in found]
-        self.run(sys.executable, "-m", "fusemux", "serve", "--daemon", "-o", words, *mounts)
+        self.fusemux("serve", "--daemon", "-o", words, *mounts)
         return found
 
     def log(self, where: Path) -> str:

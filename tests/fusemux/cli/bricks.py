@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +80,7 @@ class Stored:
     def __call__(self, command: str, *words: str, status: int = 0) -> str:
         """`fusemux volume COMMAND web ...`, where words that begin with a slash are bricks."""
         given = [f"{self.bricks}{word}" if word.startswith("/") else word for word in words]
-        done = self.place.run(sys.executable, "-m", "fusemux", "volume", command, "web", *given, check=False)
+        done = self.place.fusemux("volume", command, "web", *given, check=False)
         assert done.returncode == status, done
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr

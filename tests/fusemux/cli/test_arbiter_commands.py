@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,10 +19,10 @@ def test_arbiter_add_brick(volume_place: Place) -> None:
     web("set", "cluster.self-heal-daemon", "off")
     with web.mounted() as where:
         fill(where)
-        volume_place.run(sys.executable, "-m", "fusemux", "brick", "kill", "web", "0")
+        volume_place.fusemux("brick", "kill", "web", "0")
         (where / "file").write_bytes(b"changed")
         (where / "dir/new").write_bytes(b"new")
-        volume_place.run(sys.executable, "-m", "fusemux", "brick", "start", "web", "0")
+        volume_place.fusemux("brick", "start", "web", "0")
         assert "1 bricks, got 2" in web("add-brick", "replica", "3", "arbiter", "1", "/a", "/b", status=1)
         assert "not 2 to 2" in web("add-brick", "replica", "3", "arbiter", "2", "/a", status=1)
         web("add-brick", "replica", "3", "arbiter", "1", "/a0")

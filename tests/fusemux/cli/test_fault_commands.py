@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import threading
 
 import pytest
@@ -39,7 +38,7 @@ def test_a_fault_is_added_fires_is_listed_and_cleared(fusemux_volume: Volume, fu
 def test_files_that_the_kernel_reads_and_writes_by_itself_are_pointed_out(volume_place: Place) -> None:
     where = volume_place.mount("1,name=one")
     with open(where / "file", "wb", buffering=0) as opened:
-        done = volume_place.run(sys.executable, "-m", "fusemux", "fault", "add", "one", "error", "--fop", "writev")
+        done = volume_place.fusemux("fault", "add", "one", "error", "--fop", "writev")
         if "1 open file(s)" not in done.stdout:
             pytest.skip("this kernel does not pass files through")
         assert opened.write(b"not seen") == 8

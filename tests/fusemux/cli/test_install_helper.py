@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-FUSEMUX = [sys.executable, "-m", "fusemux", "install-helper"]
+from tests.mounting import FUSEMUX
+
+INSTALL = (*FUSEMUX, "install-helper")
 LINKS = ("mount.fusemux", "mount.fuse.fusemux")
 
 
 def install(prefix: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = [*FUSEMUX, "--prefix", str(prefix), "--target", "/bin/true", *words]
+    command = [*INSTALL, "--prefix", str(prefix), "--target", "/bin/true", *words]
     return subprocess.run(command, capture_output=True, text=True, check=check)
 
 
@@ -53,6 +54,6 @@ def test_a_file_of_somebody_else_is_left_alone_unless_forced(tmp_path: Path) -> 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_without_permission_it_says_what_to_do(tmp_path: Path) -> None:
-    done = subprocess.run([*FUSEMUX, "--target", "/bin/true"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*INSTALL, "--target", "/bin/true"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "run this as root" in done.stderr

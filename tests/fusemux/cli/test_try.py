@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.fusemux.private import leftovers
-from tests.mounting import BINDINGS, Place
+from tests.mounting import BINDINGS, FUSEMUX, Place
 
 pytestmark = pytest.mark.mount
-TRY = (sys.executable, "-m", "fusemux", "try")
+TRY = (*FUSEMUX, "try")
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +93,7 @@ def test_when_we_are_killed_the_server_still_cleans_up(volume_place: Place) -> N
 
 
 def test_a_volume_that_is_not_thrown_away_is_refused(volume_place: Place) -> None:
-    volume_place.run(sys.executable, "-m", "fusemux", "volume", "create", "web", volume_place.root / "b0")
+    volume_place.fusemux("volume", "create", "web", volume_place.root / "b0")
     done = volume_place.run(*TRY, "web", "--run", "true", check=False)
     assert done.returncode == 1
     assert "'web' is no throw-away volume" in done.stderr

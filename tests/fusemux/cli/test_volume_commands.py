@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.mounting import Place, place
-
-FUSEMUX = (sys.executable, "-m", "fusemux")
+from tests.mounting import FUSEMUX, Place, place
 
 
 @pytest.fixture
@@ -23,17 +20,9 @@ def here() -> Any:
         yield made
 
 
-def fusemux(here: Place, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return here.run(*FUSEMUX, *words, check=check, stdin=subprocess.DEVNULL)
-
-
-def as_json(here: Place, *words: str | Path) -> Any:
-    return json.loads(fusemux(here, *words, "--json").stdout)
-
-
 def refused(here: Place, *words: str | Path) -> str:
     """The one line of a refusal."""
-    done = fusemux(here, *words, check=False)
+    done = here.fusemux(*words, check=False)
     assert done.returncode in (1, 2), done
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
@@ -42,30 +31,28 @@ def refused(here: Place, *words: str | Path) -> str:
 
 def test_a_volume_is_created_shown_listed_and_deleted(here: Place) -> None:
     bricks = [here.root / f"b{i}" for i in range(4)]
-    done = fusemux(here, "volume", "create", "web", "replica", "2", *bricks)
+    done = here.fusemux("volume", "create", "web", "replica", "2", *bricks)
     assert "volume create: web: success (Distributed-Replicate, 2 x 2 = 4 bricks)" in done.stdout
     assert all((brick / ".glusterfs").is_dir() for brick in bricks)
-    text = fusemux(here, "volume", "info", "web").stdout
+    text = here.fusemux("volume", "info", "web").stdout
     for line in ("Volume Name: web", "Type: Distributed-Replicate", "Status: Created", "Number of Bricks: 2 x 2 = 4",
                  f"Brick4: localhost:{bricks[3]}", "performance.client-io-threads: off"):  # fmt: skip
         assert line in text.splitlines()
-    value = as_json(here, "volume", "info", "web")
+    value = here.answer("volume", "info", "web")
     assert (value["type"], value["replica"], len(value["bricks"])) == ("Distributed-Replicate", 2, 4)
-    assert [v["name"] for v in as_json(here, "volume", "info")] == ["web"]
-    assert fusemux(here, "volume", "list").stdout == "web\n"
-    assert as_json(here, "volume", "list") == ["web"]
-    deleted = fusemux(here, "volume", "delete", "web", "--yes").stdout
+    assert [v["name"] for v in here.answer("volume", "info")] == ["web"]
+    assert here.fusemux("volume", "list").stdout == "web\n"
+    assert here.answer("volume", "list") == ["web"]
+    deleted = here.fusemux("volume", "delete", "web", "--yes").stdout
     assert "volume delete: web: success" in deleted
     assert str(bricks[0]) in deleted  # its bricks stay
-    assert as_json(here, "volume", "list") == []
+    assert here.answer("volume", "list") == []
     assert bricks[0].is_dir()
 
 
 def test_brick_kinds_are_told_apart(here: Place) -> None:
-    fusemux(
-        here, "volume", "create", "web", "replica", "2", "arbiter", "1", "ramdisk:64MB", "ramdisk", here.root / "b2"
-    )
-    text = fusemux(here, "volume", "info", "web").stdout.splitlines()
+    here.fusemux("volume", "create", "web", "replica", "2", "arbiter", "1", "ramdisk:64MB", "ramdisk", here.root / "b2")
+    text = here.fusemux("volume", "info", "web").stdout.splitlines()
     assert f"Brick1: localhost:{here.root}/run/ramdisks/web/b0 (ramdisk 64MB)" in text
     assert f"Brick2: localhost:{here.root}/run/ramdisks/web/b1 (ramdisk)" in text
     assert f"Brick3: localhost:{here.root}/b2 (arbiter)" in text
@@ -81,12 +68,12 @@ def test_a_volume_that_cannot_be_created_leaves_its_bricks_as_they_were(here: Pl
     assert not (here.root / "new").exists()
     assert os.listdir(here.root / "empty") == []
     assert os.listxattr(here.root / "empty") == []
-    assert as_json(here, "volume", "list") == []
-    fusemux(here, "volume", "create", "web", here.root / "new", here.root / "empty", here.root / "full", "force")
+    assert here.answer("volume", "list") == []
+    here.fusemux("volume", "create", "web", here.root / "new", here.root / "empty", here.root / "full", "force")
 
 
 def test_a_brick_serves_one_volume(here: Place) -> None:
-    fusemux(here, "volume", "create", "one", here.root / "b0")
+    here.fusemux("volume", "create", "one", here.root / "b0")
     assert "belongs to volume" in refused(here, "volume", "create", "two", here.root / "b0", "force")
     assert "lies inside" in refused(here, "volume", "create", "two", here.root / "b0/inner")
     assert "already exists" in refused(here, "volume", "create", "one", here.root / "b1")
@@ -94,14 +81,14 @@ def test_a_brick_serves_one_volume(here: Place) -> None:
 
 
 def test_deleting_asks_for_a_yes_where_nobody_can_answer(here: Place) -> None:
-    fusemux(here, "volume", "create", "web", here.root / "b0")
+    here.fusemux("volume", "create", "web", here.root / "b0")
     assert "confirm it with --yes" in refused(here, "volume", "delete", "web")
-    assert as_json(here, "volume", "list") == ["web"]
+    assert here.answer("volume", "list") == ["web"]
 
 
 @pytest.mark.parametrize(("answer", "left"), [("n\n", ["web"]), ("", ["web"]), ("y\n", [])])
 def test_deleting_asks_on_a_terminal(here: Place, answer: str, left: list[str]) -> None:
-    fusemux(here, "volume", "create", "web", here.root / "b0")
+    here.fusemux("volume", "create", "web", here.root / "b0")
     leader, follower = os.openpty()
     os.write(leader, answer.encode() or b"\x04")
     command = [*FUSEMUX, "volume", "delete", "web"]
@@ -113,54 +100,52 @@ def test_deleting_asks_on_a_terminal(here: Place, answer: str, left: list[str]) 
     os.close(follower)
     assert "Deleting volume 'web' will erase all information about the volume. Do you want to continue? (y/n)" in asked
     assert (done.returncode == 0) is (left == [])
-    assert as_json(here, "volume", "list") == left
+    assert here.answer("volume", "list") == left
 
 
 def test_a_damaged_definition_does_not_hide_the_others_and_can_be_deleted(here: Place) -> None:
     for name in ("good", "bad"):
-        fusemux(here, "volume", "create", name, here.root / name)
+        here.fusemux("volume", "create", name, here.root / name)
     (here.root / "state/vols/bad/info").write_text("rubbish\n")
-    done = fusemux(here, "volume", "info", check=False)
+    done = here.fusemux("volume", "info", check=False)
     assert done.returncode == 1
     assert "Volume Name: good" in done.stdout
     assert "state/vols/bad/info, line 1: expected key=value, found 'rubbish'" in done.stderr
     assert "the file is damaged" in refused(here, "volume", "info", "bad")
-    fusemux(here, "volume", "delete", "bad", "--yes")
-    assert as_json(here, "volume", "list") == ["good"]
+    here.fusemux("volume", "delete", "bad", "--yes")
+    assert here.answer("volume", "list") == ["good"]
 
 
 def test_options_are_set_read_and_reset(here: Place) -> None:
-    fusemux(here, "volume", "create", "web", here.root / "b0")
+    here.fusemux("volume", "create", "web", here.root / "b0")
     assert (
-        fusemux(here, "volume", "set", "web", "storage.reserve", "5%", "ctime.noatime", "off").stdout
+        here.fusemux("volume", "set", "web", "storage.reserve", "5%", "ctime.noatime", "off").stdout
         == "volume set: success\n"
     )
-    assert fusemux(here, "volume", "get", "web", "storage.reserve").stdout.splitlines()[1].split() == [
+    assert here.fusemux("volume", "get", "web", "storage.reserve").stdout.splitlines()[1].split() == [
         "storage.reserve",
         "5%",
     ]
-    assert as_json(here, "volume", "get", "web", "ctime.noatime") == {
-        "ctime.noatime": {"value": "off", "default": False}
-    }
-    everything = as_json(here, "volume", "get", "web", "all")
+    assert here.answer("volume", "get", "web", "ctime.noatime") == {"ctime.noatime": {"value": "off", "default": False}}
+    everything = here.answer("volume", "get", "web", "all")
     assert everything["features.ctime"] == {"value": "on", "default": True}
-    assert as_json(here, "volume", "info", "web")["options"]["storage.reserve"] == "5%"
-    fusemux(here, "volume", "reset", "web", "storage.reserve")
-    assert as_json(here, "volume", "get", "web", "storage.reserve") == {
+    assert here.answer("volume", "info", "web")["options"]["storage.reserve"] == "5%"
+    here.fusemux("volume", "reset", "web", "storage.reserve")
+    assert here.answer("volume", "get", "web", "storage.reserve") == {
         "storage.reserve": {"value": "1%", "default": True}
     }
-    fusemux(here, "volume", "reset", "web")
-    assert as_json(here, "volume", "info", "web")["options"] == {}
+    here.fusemux("volume", "reset", "web")
+    assert here.answer("volume", "info", "web")["options"] == {}
 
 
 def test_options_explain_themselves(here: Place) -> None:
-    assert "Option: cluster.min-free-disk" in fusemux(here, "volume", "set", "help").stdout
-    text = fusemux(here, "volume", "help", "storage.reserve").stdout
+    assert "Option: cluster.min-free-disk" in here.fusemux("volume", "set", "help").stdout
+    text = here.fusemux("volume", "help", "storage.reserve").stdout
     assert "Default Value: 1%" in text
     assert "Description: " in text
-    value = as_json(here, "volume", "help", "storage.io-mode")
+    value = here.answer("volume", "help", "storage.io-mode")
     assert (value["choices"], value["live"]) == (["auto", "inline", "pool"], False)
-    assert len(as_json(here, "volume", "help")) > 30
+    assert len(here.answer("volume", "help")) > 30
 
 
 @pytest.mark.parametrize(
@@ -188,8 +173,8 @@ def test_options_explain_themselves(here: Place) -> None:
     ],
 )  # fmt: skip
 def test_errors_are_one_line_with_the_way_out(here: Place, words: list[str], message: str) -> None:
-    fusemux(here, "volume", "create", "web", here.root / "b0")
-    done = fusemux(here, *words, check=False)
+    here.fusemux("volume", "create", "web", here.root / "b0")
+    done = here.fusemux(*words, check=False)
     assert done.returncode != 0
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
@@ -198,7 +183,7 @@ def test_errors_are_one_line_with_the_way_out(here: Place, words: list[str], mes
 
 
 def test_debug_shows_the_traceback(here: Place) -> None:
-    done = fusemux(here, "volume", "info", "nosuch", "--debug", check=False)
+    done = here.fusemux("volume", "info", "nosuch", "--debug", check=False)
     assert "Traceback" in done.stderr
     assert "VolumeError: there is no volume 'nosuch'" in done.stderr
 

@@ -143,9 +143,9 @@ def test_what_a_dead_server_left_is_cleared_even_when_its_mount_is_gone_already(
 def test_umount_of_the_command_line_clears_a_stale_mount(volume_place: Place) -> None:
     where = volume_place.mount("2x2")
     kill_server(volume_place)
-    status = volume_place.run(sys.executable, "-m", "fusemux", "status")
+    status = volume_place.fusemux("status")
     assert f"died and left {where}" in status.stderr
-    volume_place.run(sys.executable, "-m", "fusemux", "umount", where)
+    volume_place.fusemux("umount", where)
     assert leftovers(volume_place) == []
 
 
@@ -228,10 +228,9 @@ def test_remount_of_what_is_not_mounted_is_refused(volume_place: Place) -> None:
 
 
 def test_a_brick_of_another_volume_is_refused_and_untouched(volume_place: Place) -> None:
-    fusemux = (sys.executable, "-m", "fusemux")
     brick = volume_place.root / "brick"
-    volume_place.run(*fusemux, "volume", "create", "one", brick)
-    volume_place.run(*fusemux, "volume", "create", "two", volume_place.root / "other")
+    volume_place.fusemux("volume", "create", "one", brick)
+    volume_place.fusemux("volume", "create", "two", volume_place.root / "other")
     for path in (volume_place.root / "state/vols/two/bricks").iterdir():
         path.write_text(path.read_text().replace(f"{volume_place.root}/other", str(brick)))
         path.rename(path.with_name(path.name.replace("other", "brick")))
@@ -302,7 +301,7 @@ def test_a_local_volfile_is_mounted(volume_place: Place) -> None:
 
 
 def test_a_volfile_that_glusterfs_generated_is_mounted_on_its_bricks(volume_place: Place) -> None:
-    volume_place.run(sys.executable, "-m", "fusemux", "volume", "create", "gvd1", volume_place.root / "b0")
+    volume_place.fusemux("volume", "create", "gvd1", volume_place.root / "b0")
     captured = (Path(__file__).parents[2] / "data/volfiles/gvd1.tcp-fuse.vol").read_text()
     path = volume_place.root / "gvd1.vol"
     path.write_text(captured.replace("/srv/bricks/gvd1/b0", str(volume_place.root / "b0")))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import subprocess
 import sys
@@ -44,7 +43,7 @@ def test_no_effect_is_shown_of_an_option_that_does_not_exist() -> None:
 
 def status(place: Place) -> dict[str, Any]:
     """What the only server says of itself."""
-    (server,) = json.loads(place.run(sys.executable, "-m", "fusemux", "status", "--json").stdout)["servers"]
+    (server,) = place.answer("status")["servers"]
     return dict(server)
 
 
@@ -93,7 +92,7 @@ def replace_stale(place: Place) -> None:
 @effect("degraded")
 def degraded(place: Place) -> None:
     bricks = [place.root / f"b{i}" for i in range(3)]
-    place.run(sys.executable, "-m", "fusemux", "volume", "create", "web", "replica", "3", *bricks)
+    place.fusemux("volume", "create", "web", "replica", "3", *bricks)
     bricks[1].rename(place.root / "away")
     with pytest.raises(AssertionError, match=r"b1: No such file or directory; is its file system mounted"):
         place.mount("web")
@@ -260,7 +259,7 @@ def locks(place: Place) -> None:
         assert ("POSIX_LOCKS" in volume_status(place)["connection"]["flags"]) == kept_by_bricks
         with open(where / "file", "wb") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            dump = place.run(sys.executable, "-m", "fusemux", "status", "--dump").stdout
+            dump = place.fusemux("status", "--dump").stdout
             assert ("record-locks=1" in dump) == kept_by_bricks
     place.umount(where)
     with pytest.raises(AssertionError, match="pyfuse3 cannot carry locks; use binding=kernel, or locks=kernel"):

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fusemux.private import leftovers
-from tests.mounting import BINDINGS, Place
+from tests.mounting import BINDINGS, FUSEMUX, Place
 
 pytestmark = pytest.mark.mount
-FUSEMUX = (sys.executable, "-m", "fusemux")
 
 
 def status(place: Place) -> list[dict[str, Any]]:
-    found = json.loads(place.run(*FUSEMUX, "status", "--json").stdout)
-    return list(found["servers"])
+    return list(place.answer("status")["servers"])
 
 
 def create(place: Place, name: str, *words: str) -> None:
-    place.run(*FUSEMUX, "volume", "create", name, *words)
+    place.fusemux("volume", "create", name, *words)
 
 
 def foreground(place: Place, *words: str | Path, **env: str) -> subprocess.Popen[str]:
@@ -43,9 +39,7 @@ def foreground(place: Place, *words: str | Path, **env: str) -> subprocess.Popen
 @pytest.mark.parametrize("binding", BINDINGS)
 def test_twenty_volumes_are_served_by_one_process_and_unmounted_one_by_one(volume_place: Place, binding: str) -> None:
     root = volume_place.root / "volumes"
-    volume_place.run(
-        *FUSEMUX, "serve", "--daemon", "--mount-root", root, "-o", f"binding={binding}", *["2x2,size=16M"] * 20
-    )
+    volume_place.fusemux("serve", "--daemon", "--mount-root", root, "-o", f"binding={binding}", *["2x2,size=16M"] * 20)
     (server,) = status(volume_place)
     assert len(server["volumes"]) == 20
     assert sum(len(volume["bricks"]) for volume in server["volumes"]) == 80
@@ -54,7 +48,7 @@ def test_twenty_volumes_are_served_by_one_process_and_unmounted_one_by_one(volum
     for n, where in enumerate(places):
         (where / "file").write_text(f"volume {n}")
     for n, where in enumerate(places):
-        volume_place.run(*(("umount",) if n % 2 else (*FUSEMUX, "umount")), where)
+        volume_place.run(*(() if n % 2 else FUSEMUX), "umount", where)
         assert not os.path.ismount(where)
         for m, other in enumerate(places[n + 1 :], n + 1):
             assert (other / "file").read_text() == f"volume {m}"
@@ -71,9 +65,9 @@ def test_stored_volumes_are_served_by_name_each_at_its_place(volume_place: Place
     (volume_place.root / "mnt/one/file").write_text("1")
     (other / "file").write_text("2")
     assert (volume_place.root / "b0/file").read_text() == "1"
-    info = json.loads(volume_place.run(*FUSEMUX, "volume", "info", "one", "--json").stdout)
+    info = volume_place.answer("volume", "info", "one")
     assert (info["status"], info["mounts"], info["pid"]) == ("Started", [f"{volume_place.root}/mnt/one"], server.pid)
-    refused = volume_place.run(*FUSEMUX, "volume", "delete", "one", "--yes", check=False)
+    refused = volume_place.fusemux("volume", "delete", "one", "--yes", check=False)
     assert f"volume 'one' is served by process {server.pid}; unmount it first" in refused.stderr
     server.terminate()
     server.communicate(timeout=30)
@@ -81,13 +75,13 @@ def test_stored_volumes_are_served_by_name_each_at_its_place(volume_place: Place
     again = volume_place.mount("two")
     assert (again / "file").read_text() == "2"  # a stored volume keeps its ramdisks
     volume_place.umount(again)
-    volume_place.run(*FUSEMUX, "volume", "delete", "two", "--yes")
+    volume_place.fusemux("volume", "delete", "two", "--yes")
     assert leftovers(volume_place) == []
 
 
 def test_when_one_volume_cannot_be_served_none_is(volume_place: Place) -> None:
     words = ("serve", "--daemon", "--mount-root", volume_place.root / "mnt")
-    done = volume_place.run(*FUSEMUX, *words, "1", "4+2", check=False)
+    done = volume_place.fusemux(*words, "1", "4+2", check=False)
     assert done.returncode == 32
     assert "cluster/disperse" in done.stderr
     assert leftovers(volume_place) == []
@@ -96,26 +90,16 @@ def test_when_one_volume_cannot_be_served_none_is(volume_place: Place) -> None:
 
 @pytest.mark.parametrize("binding", BINDINGS)
 def test_a_server_of_many_that_was_killed_is_replaced(volume_place: Place, binding: str) -> None:
-    command = (
-        *FUSEMUX,
-        "serve",
-        "--daemon",
-        "--mount-root",
-        volume_place.root / "mnt",
-        "-o",
-        f"binding={binding}",
-        "1",
-        "1",
-    )
-    volume_place.run(*command)
+    serve = ("serve", "--daemon", "--mount-root", volume_place.root / "mnt", "-o", f"binding={binding}", "1", "1")
+    volume_place.fusemux(*serve)
     (pid,) = volume_place.servers()
     os.kill(pid, signal.SIGKILL)
     volume_place.wait_ended()
-    done = volume_place.run(*command, check=False)
+    done = volume_place.fusemux(*serve, check=False)
     assert done.returncode == 32
     assert f"{volume_place.root}/mnt/0 holds a stale mount" in done.stderr
-    volume_place.run(*command, "--replace-stale")
-    volume_place.run(*FUSEMUX, "umount", volume_place.root / "mnt/0", volume_place.root / "mnt/1")
+    volume_place.fusemux(*serve, "--replace-stale")
+    volume_place.fusemux("umount", volume_place.root / "mnt/0", volume_place.root / "mnt/1")
     volume_place.wait_ended()
     assert leftovers(volume_place) == []
     assert not (volume_place.root / "mnt").exists()
@@ -125,7 +109,7 @@ def test_a_volume_is_served_once(volume_place: Place) -> None:
     create(volume_place, "web", str(volume_place.root / "b0"))
     where = volume_place.mount("web")
     (volume_place.root / "second").mkdir()
-    done = volume_place.run(*FUSEMUX, "mount", "web", volume_place.root / "second", check=False)
+    done = volume_place.fusemux("mount", "web", volume_place.root / "second", check=False)
     assert done.returncode == 32
     assert "is already served by another process" in done.stderr
     (where / "file").write_text("still serves")
@@ -134,7 +118,7 @@ def test_a_volume_is_served_once(volume_place: Place) -> None:
 
 def option_of(place: Place, option: str) -> str:
     """The value in the running volume, as its statedump shows it."""
-    dump = place.run(*FUSEMUX, "status", "--dump").stdout
+    dump = place.fusemux("status", "--dump").stdout
     return next(line.partition("=")[2] for line in dump.splitlines() if line.startswith(f"option.{option}="))
 
 
@@ -142,12 +126,12 @@ def test_options_reach_a_running_volume(volume_place: Place) -> None:
     create(volume_place, "web", str(volume_place.root / "b0"))
     where = volume_place.mount("web")
     assert option_of(volume_place, "noatime") == "True"
-    done = volume_place.run(*FUSEMUX, "volume", "set", "web", "ctime.noatime", "off")
+    done = volume_place.fusemux("volume", "set", "web", "ctime.noatime", "off")
     assert "in effect)" in done.stdout
     assert option_of(volume_place, "noatime") == "False"
-    done = volume_place.run(*FUSEMUX, "volume", "set", "web", "performance.write-behind", "off")
+    done = volume_place.fusemux("volume", "set", "web", "performance.write-behind", "off")
     assert "in effect from the next mount on" in done.stdout
-    volume_place.run(*FUSEMUX, "volume", "reset", "web")
+    volume_place.fusemux("volume", "reset", "web")
     volume_place.umount(where)
 
 
@@ -192,11 +176,11 @@ def test_sigusr1_writes_stacks_and_state(volume_place: Place) -> None:
 def test_a_mount_in_use_is_not_unmounted_unless_lazily(volume_place: Place, binding: str) -> None:
     where = volume_place.mount("1", f"binding={binding}")
     with open(where / "file", "w") as file:
-        done = volume_place.run(*FUSEMUX, "umount", where, check=False)
+        done = volume_place.fusemux("umount", where, check=False)
         assert done.returncode == 32
         assert "--lazy" in done.stderr
         file.write("still works")
-    volume_place.run(*FUSEMUX, "umount", where)
+    volume_place.fusemux("umount", where)
     volume_place.wait_ended()
     assert leftovers(volume_place) == []
 
