@@ -1,7 +1,8 @@
 """Making names: create, mknod, mkdir, symlink, link, and files without a name.
 
-Order, for the sake of crashes: the object, its gfid, its handle, then all else (see lookup.py).  When a step fails
-what was made before is taken back.
+Order, for the sake of crashes: the object, its gfid, all that is recorded with it, and last the handle, so that a file with a
+handle lacks nothing (see lookup.py); a directory's handle comes before its records.  When a step fails what was made before is
+taken back.
 """
 
 from __future__ import annotations
@@ -82,12 +83,12 @@ class EntryFops(LookupFops):
         if frame.uid != self.uid or frame.gid != self.gid or self.mapped:
             self.own(new, frame, directory)
         os.setxattr(new, self.GFID, gfid)
-        self.link_handle(directory, name, gfid)
         times = self._first_times(new, frame)
         if self.gfid2path:
             os.setxattr(new, *path_record(self.GFID2PATH, directory.slash, name))
         if xdata is not None:
             self.give(new, xdata)
+        self.link_handle(directory, name, gfid)
         return times
 
     def _first_times(self, where: int | str, frame: Frame) -> Times | None:
@@ -197,10 +198,10 @@ class EntryFops(LookupFops):
             if frame.uid != self.uid or frame.gid != self.gid or self.mapped:
                 self.own(here, frame, directory)
             self.set_xattr(here, self.GFID, gfid)
-            self.link_handle(directory, name, gfid)
             times = self._first_times(here, frame)
             self.record_name(here, directory, name)
             self.give(here, xdata)
+            self.link_handle(directory, name, gfid)
             st = self.stat_of(here)
         except BaseException:
             self._unmake(directory, name, gfid)
@@ -235,11 +236,13 @@ class EntryFops(LookupFops):
         return self.iatt(gfid, st, times)
 
     def _claim(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
-        """Make the handle of a new directory; one that leads nowhere (a crash in rmdir) gives way."""
+        """Make the handle of a new directory; one that is left from a crash in rmdir serves, or gives way."""
         self.drop_dir(gfid)
         try:
             self.link_directory(directory, name, gfid)
         except FileExistsError:
+            if self.link_is(directory, name, gfid):
+                return
             try:
                 self.dir(gfid)
             except FopError:

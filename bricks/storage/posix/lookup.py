@@ -1,8 +1,11 @@
 """Finding names, and mending what a crash in the middle of a create has left behind.
 
-A create makes the object, sets its gfid, links its handle, and then records everything else.  A crash in between leaves
+A create makes the object, sets its gfid, records everything else, and links its handle.  A crash in between leaves
 a name without a gfid, or without a handle; the next lookup completes it, the first only when the caller offers
 a gfid (`gfid-req` in xdata).  Who only wants to know what is there (`glusterfs.gfid-less` in xdata) is told a gfid of zeros.
+
+A crash over another or a changed name of a file leaves records (gfid2path) that are not what its names are.  Whoever
+looks at names in order to heal them, which is he who asks for `glusterfs.gfid-less`, has them mended.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 
 from fusemux.bricks.storage.posix.base import stale
 from fusemux.bricks.storage.posix.directories import DirHandle
-from fusemux.bricks.storage.posix.handle import DOT_GLUSTERFS, folder_of, link_text, path_of
+from fusemux.bricks.storage.posix.handle import DOT_GLUSTERFS, folder_of, link_text, path_of, path_record
 from fusemux.bricks.storage.posix.stamps import Stamps
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
@@ -62,7 +65,10 @@ class LookupFops(Stamps):
                 st = self.stat_at(directory.fd, name)
         if xdata is None:
             return self.iatt(gfid, st, times)
-        answers = self.answers(xdata, gfid, self.xattrs.list(directory.fd, name), (directory.fd, name))
+        present = self.xattrs.list(directory.fd, name)
+        if GFID_LESS in xdata and not stat.S_ISDIR(st.st_mode):
+            self._mend_records(directory, name, st, present)
+        answers = self.answers(xdata, gfid, present, (directory.fd, name))
         return self.iatt(gfid, st, times, answers)
 
     def _lookup_gfid(self, inode: Inode, xdata: Xdata) -> Iatt:
@@ -124,14 +130,37 @@ class LookupFops(Stamps):
         if folder:
             self.check_link(directory, name, gfid)
             return gfid
+        self.record_name(here, directory, name)
         if not held:
             self.link_handle(directory, name, gfid)
-        self.record_name(here, directory, name)
         return gfid
 
     def _handle_is(self, gfid: bytes, st: os.stat_result) -> bool:
         """Whether the handle of a file is this object."""
         return self.stat_at(self.gl, path_of(gfid).encode()).st_ino == st.st_ino
+
+    def _mend_records(self, directory: DirHandle, name: bytes, st: os.stat_result, present: Iterable[bytes]) -> None:
+        """A file just seen at `name` must have recorded that, and no names that it does not have."""
+        if not self.gfid2path:
+            return
+        key, _ = path_record(self.GFID2PATH, directory.slash, name)
+        recorded = [known for known in present if known.startswith(self.GFID2PATH)]
+        if key in recorded and len(recorded) == st.st_nlink - 1:
+            return
+        here = self.path_at(directory, name)
+        self.record_name(here, directory, name)
+        for known in recorded:
+            value = self.get_xattr(here, known)
+            if value is not None and not self._leads(value, st):
+                os.removexattr(here, known, follow_symlinks=False)
+
+    def _leads(self, record: bytes, st: os.stat_result) -> bool:
+        """Whether what was recorded as a name of a file is one."""
+        parent, _, name = record.partition(b"/")
+        with suppress(FopError, FileNotFoundError, ValueError):
+            directory = self.dir(bytes.fromhex(parent.decode().replace("-", "")))
+            return self.stat_at(directory.fd, name).st_ino == st.st_ino
+        return False
 
     def path_at(self, directory: DirHandle, name: bytes) -> str:
         """A path that leads to `name` through the descriptor of its directory."""
@@ -139,6 +168,7 @@ class LookupFops(Stamps):
 
     def give_handle(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
         """The file `name` was seen with one link only: it lost its handle, or was being made."""
+        self.record_name(self.path_at(directory, name), directory, name)
         try:
             self.link_handle(directory, name, gfid)
         except FileExistsError:

@@ -2,7 +2,8 @@
 
 The kernel's rename is atomic; what the brick notes about names follows it: a directory's handle holds its place,
 a file's records hold its names.  A crash in between leaves a handle that leads to the old place, which the next
-lookup of the directory mends, or a record of a name that is gone, which is harmless.
+lookup of the directory mends, or records of the old name, which healing mends.  The last name of a file that is replaced goes after
+its handle, as in unlink.
 """
 
 from __future__ import annotations
@@ -94,13 +95,20 @@ class RenameFops(RemoveFops):
     ) -> None:
         """Rename, and settle what lay at the new name."""
         kept = there.file if there is not None and there.last else None
+        lost = there.gfid if there is not None and there.last and kept is None else None
         if kept is not None:
             self.keep_nameless(kept)
+        elif lost is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(path_of(lost), dir_fd=self.gl)
         try:
             os.rename(name, newname, src_dir_fd=old.fd, dst_dir_fd=new.fd)
         except OSError as error:
             if kept is not None:
                 self.unkeep(kept)
+            elif lost is not None:
+                with suppress(OSError):
+                    self.link_handle(new, newname, lost)
             if error.errno == errno.EEXIST:  # POSIX lets either stand; all bricks shall say the same
                 raise FopError(errno.ENOTEMPTY) from None
             raise
@@ -112,9 +120,6 @@ class RenameFops(RemoveFops):
             self.unnamed(frame, there.gfid, new, newname)
         elif kept is not None:
             self.stamp_file(kept, frame.time_ns, modified=False)
-        else:
-            with suppress(FileNotFoundError):
-                os.unlink(path_of(there.gfid), dir_fd=self.gl)
 
     def _renamed(
         self, frame: Frame, entry: _Entry, gfid: bytes, old: tuple[DirHandle, bytes], new: tuple[DirHandle, bytes]

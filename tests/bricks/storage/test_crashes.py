@@ -10,11 +10,12 @@ import errno
 import os
 import stat
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from fusemux.bricks.storage.posix.handle import link_text, path_of
-from fusemux.bricks.storage.posix.lookup import GFID_REQ
+from fusemux.bricks.storage.posix.lookup import GFID_LESS, GFID_REQ
 from fusemux.bricks.storage.posix.mapped import MappedStore
 from fusemux.bricks.storage.posix.store import Store
 from fusemux.graph.framework.types import ROOT_GFID, gfid_text
@@ -218,6 +219,62 @@ def test_a_handle_that_leads_nowhere_gives_way_to_a_new_directory(brick: Place) 
         assert (brick.path / "e" / "f").exists()
 
     run(brick, scenario)
+
+
+def test_a_handle_left_by_rmdir_serves_a_new_directory_at_its_place(brick: Place) -> None:
+    async def scenario(volume: Volume) -> None:
+        directory = await volume.mkdir(b"d")
+        os.rmdir(brick.path / "d")
+        volume.store.drop_dir(directory.gfid)
+        await volume.top.mkdir(volume.frame(), volume.root, b"d", 0o755, directory.gfid, None)
+        await volume.file(b"f", directory)
+        assert (brick.path / "d" / "f").exists()
+
+    run(brick, scenario)
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_rename_over_a_file_that_died_leaves_no_handle_without_a_name(
+    plain: Place, monkeypatch: pytest.MonkeyPatch, renamed: bool
+) -> None:
+    gfids: list[bytes] = []
+
+    async def dies(volume: Volume) -> None:
+        old, new = await volume.file(b"old"), await volume.file(b"new", data=b"replaced")
+        gfids.append(new.gfid)
+        rename = os.rename
+
+        def die(*args: Any, **kwargs: Any) -> None:
+            if renamed:
+                rename(*args, **kwargs)
+            raise Died
+
+        monkeypatch.setattr(os, "rename", die)
+        await volume.rename(b"old", b"new", old)
+
+    async def scenario(volume: Volume) -> None:
+        iatt = await volume.lookup(b"new")
+        assert os.path.lexists(handle(plain, gfids[0])) is not renamed
+        assert (iatt.gfid == gfids[0]) is not renamed
+        assert iatt.nlink == 1
+
+    crash(plain, dies)
+    monkeypatch.undo()
+    run(plain, scenario)
+
+
+def test_records_that_a_link_and_a_rename_did_not_make_are_made_for_who_heals(plain: Place) -> None:
+    async def scenario(volume: Volume) -> None:
+        await volume.file(b"f")
+        os.link(plain.path / "f", plain.path / "g")
+        os.rename(plain.path / "f", plain.path / "h")
+        for name in (b"g", b"h"):
+            iatt = await volume.lookup(name, xdata={GFID_LESS: b""})
+            inode = volume.graph.itable.link(iatt.gfid, iatt.type)
+        answer = await volume.top.getxattr(volume.frame(), inode, b"glusterfs.gfidtopath", None)
+        assert sorted(answer[b"glusterfs.gfidtopath"].split(b":")) == [b"/g", b"/h"]
+
+    run(plain, scenario)
 
 
 def test_two_files_with_one_gfid_are_not_confused(brick: Place) -> None:
