@@ -4,9 +4,8 @@ The model is a journalling file system.  Changes of names, attributes, xattrs an
 they were made, up to some moment; a sync of any file makes all of them last that were made before.  What was written and not
 synced may survive or not, in any file, but never what a surviving truncation took away.
 
-While a brick's fops run, `Journal.recording` has `os` note how each change is undone; `Journal.cut` undoes what was lost: whole
-fops.  With FUSEMUX_SIMULATION_PARTS=1 in the environment a cut may fall between two system calls of one fop; the bricks'
-fops do not survive that in all cases yet (a name that has got no gfid, for one).
+While a brick's fops run, `Journal.recording` has `os` note how each change is undone; `Journal.cut` undoes what was lost, which may
+begin between two system calls of one fop.
 """
 
 from __future__ import annotations
@@ -60,13 +59,11 @@ class Journal:
         self.undo: list[Callable[[], None]] = []
         self.files: dict[int, _Unsynced] = {}  # by inode number
         self._moved = 0
-        self.bounds: set[int] = set()
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         global _active
         before, _active = _active, self
-        self.bounds.add(len(self.undo))
         try:
             yield
         finally:
@@ -77,8 +74,6 @@ class Journal:
         changes, files = len(self.undo), len(self.files)
         roll = random.random()
         kept = changes if roll < 0.25 else 0 if roll < 0.4 else random.randint(max(0, changes - 40), changes)
-        if not os.environ.get("FUSEMUX_SIMULATION_PARTS") and kept < changes:
-            kept = max(bound for bound in self.bounds if bound <= kept)
         contents = {number: self._survivor(file, kept, random) for number, file in self.files.items()}
         for undo in reversed(self.undo[kept:]):
             undo()
@@ -105,8 +100,6 @@ class Journal:
     def sync(self, number: int | None = None) -> None:
         """All that was made so far lasts; contents of the file with this inode number only, or of all."""
         self.undo.clear()
-        self.bounds.clear()
-        self.bounds.add(0)
         for synced in [number] if number is not None else list(self.files):
             file = self.files.pop(synced, None)
             if file is not None:

@@ -11,7 +11,7 @@ At any call to a brick, a heal's included, the serving process may be killed; an
 A brick that is killed keeps what it has written; one that loses power goes back to what its disk may hold (power.py).
 
 After each heal nothing may be left in the changelogs or indices.  At the end, and when a killed process was succeeded by another,
-all copies must besides be identical to the byte, xattrs and times included, and hold what was acknowledged.
+all copies must besides be identical to the byte, xattrs and times included, hold what was acknowledged, and keep no file without a name.
 """
 
 from __future__ import annotations
@@ -254,6 +254,8 @@ class Simulation(Steps):
             marks = self.volume.all_marks(brick)
             if marks:
                 raise Failure(f"brick {brick} still accuses: {marks}")
+            if lost := self.volume.lost_handles(brick):
+                raise Failure(f"brick {brick} keeps files without names: {lost}")
             tree = self.volume.tree(brick)
             wanted = first
             if self.volume.replicate.arbiters >> brick & 1:

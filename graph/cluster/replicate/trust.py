@@ -12,6 +12,9 @@ know that this happened (`Past`), and from it follows:
   as accused of everything by the copies that are sound: they are not read, and they are healed from the others.
   What they say about others still counts.  When all were rolled back alike, there is nobody better to believe.
 
+* `unmended`: copies that may have broken off in the middle of one operation.  Nothing is healed before that is mended
+  (heal/mending.py).
+
 A brick that does not know its past (NEW) is neither a suspect nor anybody's witness: it may be an empty one.  When none
 of them knows, the volume is new.
 """
@@ -28,6 +31,7 @@ __all__ = ["Trust"]
 class Trust:
     def __init__(self, count: int) -> None:
         self.unclean = False
+        self.unmended = 0
         self._pasts = [Past.NEW] * count
         self._up = 0
 
@@ -36,6 +40,7 @@ class Trust:
         self._up |= 1 << child
         if past is Past.ROLLED_BACK or (first and past is Past.CRASHED):
             self.unclean = True
+            self.unmended |= 1 << child
         self._pasts[child] = past
         if self._up + 1 == 1 << len(self._pasts) and all(known is Past.NEW for known in self._pasts):
             self._pasts = [Past.CLEAN] * len(self._pasts)
@@ -58,6 +63,11 @@ class Trust:
         self.unclean = old.unclean
         for child, before in places.items():
             self._pasts[child] = old._pasts[before]
+            self.unmended = self.unmended & ~(1 << child) | (old.unmended >> before & 1) << child
+
+    def mended(self, child: int) -> None:
+        """What a child was in the middle of is completed."""
+        self.unmended &= ~(1 << child)
 
     def vouched(self) -> None:
         """Everything was looked at, on all children: they are alike."""

@@ -28,6 +28,7 @@ from fusemux.graph.cluster.replicate.heal.contents import heal_contents
 from fusemux.graph.cluster.replicate.heal.direction import FAVOURITES, Favourite, entry_plan
 from fusemux.graph.cluster.replicate.heal.directories import heal_entries
 from fusemux.graph.cluster.replicate.heal.inspection import Outcome, arbiter_of, inspect, quorum_of, settle_indices
+from fusemux.graph.cluster.replicate.heal.mending import mend
 from fusemux.graph.cluster.replicate.heal.names import NameHealed, heal_name
 from fusemux.graph.cluster.replicate.heal.parking import PREFIX, is_parked, purge
 from fusemux.graph.cluster.replicate.writing import Writing
@@ -41,6 +42,7 @@ __all__ = ["Healed", "Healer", "Progress"]
 log = logging.getLogger("fusemux.heal")
 
 _ROUNDS = 64  # sweeps in a row, at most
+_PATIENCE_S = 1  # how long who looks at a name waits for copies that broke off to be mended; then it is not healed
 INDICES = (b"xattrop", b"dirty")
 _ALL = (DATA, METADATA, ENTRY)
 _PAST = b"glusterfs.index.past"
@@ -90,6 +92,7 @@ class Healer:
         self._wanted = trio.Event()
         self._full = False
         self._sweeping = trio.Lock()
+        self._mending = trio.Lock()
         self._sweeps: list[trio.CancelScope] = []
         self.busy: dict[bytes, trio.Event] = {}  # being healed now, and the end of it
         self.accessed = Accessed(self)
@@ -171,6 +174,15 @@ class Healer:
         if self.core.opt.ensure_durability:
             for edge in self.core.children:
                 await edge.syncfs(self.core.internal, self.core.graph.itable.root, None)
+
+    async def _mend(self) -> None:
+        """Have the copies complete what they broke off; see mending.py."""
+        if not self.core.trust.unmended:
+            return
+        async with self._mending:
+            for edge in self.core.edges(self.core.trust.unmended):
+                await mend(self.core, edge.index)
+                self.core.trust.mended(edge.index)
 
     async def _vouch(self) -> None:
         """Everything was looked at: the copies are alike but for what the indices list."""
@@ -380,6 +392,7 @@ class Healer:
             kind = inode.type or await self._type_of(inode)
             outcomes: list[Outcome] = []
             if stat.S_ISDIR(kind) and ENTRY in kinds:
+                await self._mend()
                 outcomes.append(await heal_entries(core, inode, pick, full=full))
             elif stat.S_ISREG(kind) and DATA in kinds:
                 outcomes.append(await heal_contents(core, inode, pick))
@@ -417,6 +430,11 @@ class Healer:
         """
         core = self.core
         self._require_all()
+        if core.trust.unmended:
+            with trio.move_on_after(_PATIENCE_S):
+                await self._mend()
+        if core.trust.unmended:
+            raise FopError(errno.EAGAIN, f"{core.name}: a copy must first complete what it broke off")
         grant = await core.locks.acquire(parent.gfid, locks.name(name))
         try:
             healed: NameHealed = await core.shielded(self._name_locked, parent, name, offered)

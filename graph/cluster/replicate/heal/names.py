@@ -19,7 +19,7 @@ from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, DATA, new_entry
 from fusemux.graph.cluster.replicate.core import GFID_REQ, Core
 from fusemux.graph.cluster.replicate.heal.direction import Favourite
 from fusemux.graph.cluster.replicate.heal.inspection import arbiter_of, doubt, stamped, times_of
-from fusemux.graph.cluster.replicate.heal.parking import park, remove_tree, unpark
+from fusemux.graph.cluster.replicate.heal.parking import park, remove_tree, remove_unmade, unpark
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.translator import Event, StaleName
@@ -115,7 +115,8 @@ async def heal_name(
 ) -> NameHealed:
     """Heal one name, which must be locked.  `offered`: a gfid for what has none on any copy."""
     answers = await look(core, parent, name)
-    given = await _give_gfid(core, parent, name, answers, offered)
+    goes = bool(sources) and not any(answers[i] for i in sources)
+    given = not goes and await _give_gfid(core, parent, name, answers, offered)
     settle = partial(_unfinished, core) if core.trust.unclean else None
     decision = decide(answers, sources, pick, settle=settle)
     if await _without_contents(core, answers, sources):
@@ -124,6 +125,9 @@ async def heal_name(
     for child in decision.remove:
         answer = answers[child]
         assert answer is not None
+        if not any(answer.gfid):
+            await remove_unmade(core, child, parent, name, directory=answer.is_dir)
+            continue
         there = sources or frozenset(range(len(core.children)))
         model = await _elsewhere(core, there - {child}, _inode(core, answer), decision.remove)
         postponed |= not await _remove(core, child, parent, name, answer, model)
@@ -142,7 +146,8 @@ async def heal_name(
 async def _give_gfid(core: Core, parent: Inode, name: bytes, answers: list[Iatt | None], offered: bytes) -> bool:
     """A copy that has the name without a gfid (made behind our back, or a crash in the middle) is given the others'.
 
-    Not if the copies have different things there: then somebody must look.  Raises ENODATA while there is no gfid to give.
+    Not if the copies have different things there: then somebody must look.  After an unclean end what none has a gfid for was
+    being made: it may stay.  Raises ENODATA while there is no gfid to give.
     """
     lacking = [i for i, answer in enumerate(answers) if answer is not None and not any(answer.gfid)]
     if not lacking:
@@ -152,11 +157,17 @@ async def _give_gfid(core: Core, parent: Inode, name: bytes, answers: list[Iatt 
     if len({answer.type for answer in present}) > 1 or len(gfids) > 1:
         raise FopError(errno.EIO, f"{core.name}: {name!r} is not the same on all copies, and has no gfid on some")
     gfid = gfids.pop() if gfids else offered
+    if not gfid and core.trust.unclean:
+        gfid = core.process.new_gfid()
     if not gfid:
         raise FopError(errno.ENODATA, f"{core.name}: {name!r} has no gfid on any copy")
-    request = {**core.keys.ask, GFID_REQ: gfid}
+    model = next((answer for answer in present if any(answer.gfid)), None)
     for child in lacking:
-        answers[child] = await core.children[child].lookup(core.internal, parent, name, request)
+        edge = core.children[child]
+        found = await edge.lookup(core.internal, parent, name, {GFID_REQ: gfid})
+        model = model or found
+        await edge.setattr(core.internal, _inode(core, found), times_of(model), None)  # it may have recorded none
+        answers[child] = await edge.lookup(core.internal, parent, name, core.keys.ask)
     return True
 
 

@@ -22,9 +22,9 @@ from fusemux.graph.cluster.replicate.core import Core
 from fusemux.graph.cluster.replicate.heal.inspection import stamped, times_of
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
-from fusemux.graph.framework.types import ROOT_GFID, Frame, Iatt, gfid_text
+from fusemux.graph.framework.types import ROOT_GFID, DirEntry, Frame, Iatt, gfid_text
 
-__all__ = ["PREFIX", "is_parked", "is_private", "park", "purge", "remove_tree", "unpark"]
+__all__ = ["PREFIX", "is_parked", "is_private", "park", "purge", "remove_unmade", "remove_tree", "unpark"]
 
 PREFIX = b".glusterfs-anonymous-inode-"
 _BATCH = 256
@@ -119,8 +119,11 @@ async def purge(core: Core) -> None:
 async def _emptied(core: Core, child: int, place: Inode) -> bool:
     """Remove what is parked on one copy; False when another copy has a name for some of it."""
     kept: set[bytes] = set()
-    while left := [entry for entry in await _listing(core, child, place, len(kept)) if entry[0] not in kept]:
-        for name, iatt in left:
+    while left := [entry for entry in await _listing(core, child, place, len(kept)) if entry.name not in kept]:
+        for name, iatt in [(entry.name, entry.iatt) for entry in left]:
+            if iatt is None:
+                kept.add(name)
+                continue
             inode = core.graph.itable.learn(iatt.gfid, iatt.type)
             if await _wanted(core, child, inode, iatt):
                 kept.add(name)
@@ -157,17 +160,30 @@ async def remove_tree(
         at = above[-1][2]
         deeper = None
         entries = await _listing(core, child, at)
-        for name, iatt in entries:
-            inode = core.graph.itable.learn(iatt.gfid, iatt.type)
-            if iatt.is_dir:
-                deeper = (at, name, inode)
+        for entry in entries:
+            if entry.iatt is None:
+                await remove_unmade(core, child, at, entry.name, directory=entry.type == stat.S_IFDIR)
+                continue
+            inode = core.graph.itable.learn(entry.iatt.gfid, entry.iatt.type)
+            if entry.iatt.is_dir:
+                deeper = (at, entry.name, inode)
                 break
-            await _unlink(core, child, at, name, inode, iatt, purging=purging)
+            await _unlink(core, child, at, entry.name, inode, entry.iatt, purging=purging)
         if deeper is not None:
             above.append(deeper)
         elif not entries:
             await edge.rmdir(core.internal, *above.pop(), None)
         await trio.lowlevel.checkpoint()
+
+
+async def remove_unmade(core: Core, child: int, parent: Inode, name: bytes, *, directory: bool) -> None:
+    """Remove a name without a gfid from one copy: what it was making when it lost its power, and others have not, or no more.
+
+    Raises ENOTEMPTY for a directory in which somebody has made something.
+    """
+    inode = Inode(bytes(16), stat.S_IFDIR if directory else stat.S_IFREG, core.graph.itable.inode_slots)
+    edge = core.children[child]
+    await (edge.rmdir if directory else edge.unlink)(core.internal, parent, name, inode, None)
 
 
 async def _unlink(
@@ -183,14 +199,14 @@ async def _unlink(
     await edge.unlink(stamped(core, model or iatt), parent, name, inode, None)
 
 
-async def _listing(core: Core, child: int, place: Inode, more: int = 0) -> list[tuple[bytes, Iatt]]:
+async def _listing(core: Core, child: int, place: Inode, more: int = 0) -> list[DirEntry]:
     """Some of the entries of a directory of one copy, at least one that is not among `more` others; none when it is empty."""
     edge = core.children[child]
     fd = core.graph.itable.fd(place, 0)
     try:
         await edge.opendir(core.internal, place, fd, None)
-        entries = await edge.readdir(core.internal, fd, _BATCH + more, 0, True, core.keys.ask)
-        return [(entry.name, entry.iatt) for entry in entries if entry.iatt is not None]
+        entries: list[DirEntry] = await edge.readdir(core.internal, fd, _BATCH + more, 0, True, core.keys.ask)
+        return entries
     finally:
         with trio.CancelScope(shield=True):
             await edge.release(core.internal, fd, None)

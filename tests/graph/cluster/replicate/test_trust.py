@@ -62,6 +62,13 @@ def test_a_suspect_is_served_while_nobody_better_is_there() -> None:
     assert trust.suspects == 0b10
 
 
+def test_what_broke_off_is_to_be_mended_on_each_copy() -> None:
+    trust = came(CLEAN, CRASHED, ROLLED_BACK)
+    assert trust.unmended == 0b110
+    trust.mended(1)
+    assert (trust.unmended, trust.unclean) == (0b100, True)
+
+
 def test_nobody_is_suspect_once_everything_was_looked_at() -> None:
     trust = came(CLEAN, ROLLED_BACK)
     trust.vouched()
@@ -77,7 +84,8 @@ def test_a_set_with_other_children_goes_on_with_what_was_known_of_those_that_sta
     new.came(0, Past.CRASHED, first=True)  # as it was when it was started, but has been healed since
     new.came(1, Past.CLEAN, first=True)
     new.follow(old, {0: 1, 1: 2})
-    assert (new.unclean, new.suspects) == (True, 0b01)
+    assert (new.unclean, new.suspects, new.unmended) == (True, 0b01, 0b01)
+    old.mended(1)
     old.vouched()
     new.follow(old, {0: 1, 1: 2})
-    assert (new.unclean, new.suspects) == (False, 0)
+    assert (new.unclean, new.suspects, new.unmended) == (False, 0, 0)

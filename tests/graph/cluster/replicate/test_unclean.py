@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.types import Frame, SetAttr
 from tests.graph.cluster.replicate.volume import VOLUME_ID, Volume, brick_sections
 
+_seeds = itertools.count()  # no life makes the gfids of another
+
 
 @asynccontextmanager
 async def life(
@@ -27,7 +30,7 @@ async def life(
     if arbiter:
         types[-1] = ("features/arbiter", "features/index")
         options["arbiter-count"] = "1"
-    async with Process(strict=True, seed=len(paths)) as process:
+    async with Process(strict=True, seed=next(_seeds)) as process:
         bricks = [await Brick.attach(process, brick_sections(*each, {})) for each in zip(paths, types, strict=True)]
         volume = Volume(process, bricks, {"granular-entry-heal": "on", **options})
         await volume.graph.start()
@@ -202,6 +205,70 @@ def test_what_is_written_to_a_suspect_does_not_hide_what_it_has_lost(tmp_path: A
             await volume.truncate("f", 5)
             await volume.replicate.healer.sweep()
             assert [volume.content(brick, "f") for brick in range(3)] == [b"01234"] * 3
+
+    trio.run(main)
+
+
+def test_what_a_suspect_was_making_and_others_have_removed_goes(tmp_path: Any) -> None:
+    """It has names without a gfid: the power went in the middle of a create, a mkdir, and one in a directory that is gone now."""
+
+    async def main() -> None:
+        paths = new_bricks(tmp_path)
+        async with life(paths) as volume:
+            await volume.mkdir("gone")
+            await cut_power(volume.bricks[1])
+            await volume.rmdir("gone")
+            for name in ("f", "gone/f"):
+                open(volume.at(1, name), "wb").close()
+            for name in ("d", "gone/d"):
+                os.mkdir(volume.at(1, name))
+            await volume.bricks[1].start()
+            await volume.replicate.healer.sweep()
+            assert [volume.tree(brick) for brick in range(3)] == [{}] * 3
+            assert not volume.replicate.trust.unclean
+
+    trio.run(main)
+
+
+def test_what_a_copy_was_making_when_the_process_died_is_there_on_all_or_none(tmp_path: Any) -> None:
+    async def main() -> None:
+        paths = new_bricks(tmp_path)
+        async with life(paths, killed=True) as volume:
+            await volume.mkdir("d")
+            open(volume.at(1, "d/f"), "wb").close()
+        async with life(paths) as volume:
+            assert not (await volume.replicate.healer.sweep()).failed
+            assert volume.tree(0) == volume.tree(1) == volume.tree(2)
+            await volume.names_in("d")
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_a_file_whose_handle_a_suspect_has_lost_is_not_made_twice(tmp_path: Any, kind: str) -> None:
+    """Healing its new place looks for it by its gfid."""
+
+    async def main() -> None:
+        paths = new_bricks(tmp_path)
+        async with life(paths) as volume:
+            for name in ("a", "b"):
+                await volume.mkdir(name)
+            moves = {"a/1": "b/1", "b/2": "a/2"}
+            for old in moves:
+                await (volume.mkdir if kind == "directory" else volume.create)(old)
+            await cut_power(volume.bricks[1])
+            for old in moves:
+                os.unlink(volume.handle(1, volume.gfid(1, old)))
+            inodes = [os.lstat(volume.at(1, old)).st_ino for old in moves]
+            for old, new in moves.items():
+                await volume.rename(old, new)
+            await volume.bricks[1].start()
+            for new in moves.values():
+                await volume.lookup(new)
+            assert not (await volume.replicate.healer.sweep()).failed
+            assert volume.tree(0) == volume.tree(1) == volume.tree(2)
+            assert [os.lstat(volume.at(1, new)).st_ino for new in moves.values()] == inodes
+            assert volume.lost_handles(1) == []
 
     trio.run(main)
 

@@ -250,6 +250,15 @@ class Volume:
         text = str(uuid.UUID(bytes=gfid))
         return f"{self.bricks[brick].path}/.glusterfs/{text[:2]}/{text[2:4]}/{text}"
 
+    def lost_handles(self, brick: int) -> list[str]:
+        """The handles of files that have no name on a brick."""
+        found = []
+        for folder, _, files in os.walk(f"{self.bricks[brick].path}/.glusterfs"):
+            if len(os.path.basename(folder)) == 2:
+                handles = [(name, os.lstat(os.path.join(folder, name))) for name in files]
+                found += [name for name, st in handles if stat.S_ISREG(st.st_mode) and st.st_nlink == 1]
+        return found
+
     def set_mark(self, brick: int, path: str, who: str, counters: Counters | None) -> None:
         """Write one xattr of a changelog by hand: `who` is dirty or a child (client-0 ...); None removes it."""
         name = f"trusted.afr.{who if who == 'dirty' else f'v-{who}'}"
