@@ -7,7 +7,6 @@ while it is served, so that no two processes write to one brick.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 from collections import Counter
@@ -23,6 +22,7 @@ from fusemux.graph.framework.errors import FusemuxError
 from fusemux.graph.framework.graph import Graph, TopologyChanged
 from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.volfile import Section
+from fusemux.serve.claims import claim
 from fusemux.volume.definition import BrickSpec
 from fusemux.volume.source import Source
 
@@ -146,7 +146,7 @@ class ServedVolume:
         """Make a brick ours: its ramdisk, its lock."""
         async with AsyncExitStack() as undo:
             self._provision(spec, undo)
-            _lock(spec.path, undo)
+            await claim(spec.path, self.name, undo)
             self._held[spec.path] = undo.pop_all()
 
     async def _take_if_there(self, spec: BrickSpec) -> bool:
@@ -253,19 +253,3 @@ class ServedVolume:
         except TopologyChanged:
             await self.graph.edit(sections, [fd for bridge in self.bridges for fd in bridge.open_fds()])
         self.source = source
-
-
-def _lock(path: str, undo: AsyncExitStack) -> None:
-    """Keep other processes off the brick at `path`.  Raises FusemuxError when one has it."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise FusemuxError(f"brick {path}: {error.strerror}; is its file system mounted?") from None
-    undo.callback(os.close, fd)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FusemuxError(
-            f"brick {path} is already served by another process (`fusemux status` shows which); unmount that volume first, "
-            "or let one process serve it at both places (`fusemux serve NAME:DIR NAME:DIR`)"
-        ) from None

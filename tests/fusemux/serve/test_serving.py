@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fusemux.serve.unmounting import unmount
 from tests.fusemux.private import leftovers
 from tests.mounting import BINDINGS, FUSEMUX, Place
 
@@ -114,6 +115,34 @@ def test_a_volume_is_served_once(volume_place: Place) -> None:
     assert "is already served by another process" in done.stderr
     (where / "file").write_text("still serves")
     volume_place.umount(where)
+
+
+def test_a_volume_can_be_mounted_again_while_its_server_lets_go(volume_place: Place) -> None:
+    """umount(2) does not wait for the server; here that is stopped until the next one wants the brick."""
+    brick = volume_place.root / "b0"
+    create(volume_place, "web", str(brick))
+    where = volume_place.mount("web")
+    (where / "file").write_text("kept")
+    (server,) = volume_place.servers()
+    os.kill(server, signal.SIGSTOP)
+    try:
+        unmount(str(where), lazy=True)
+        command = [sys.executable, "-m", "fusemux", "mount", "web", where]
+        again = subprocess.Popen(command, env=volume_place.env)
+        while again.poll() is None and not any(has_open(pid, brick) for pid in volume_place.servers() if pid != server):
+            pass
+    finally:
+        os.kill(server, signal.SIGCONT)
+    assert again.wait(timeout=60) == 0
+    assert (where / "file").read_text() == "kept"
+    volume_place.umount(where)
+
+
+def has_open(pid: int, path: Path) -> bool:
+    try:
+        return any(os.readlink(fd) == str(path) for fd in Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:
+        return False
 
 
 def option_of(place: Place, option: str) -> str:
