@@ -17,7 +17,6 @@ from fusemux.volume.store import VolumeStore
 __all__ = ["heal", "order"]
 
 PATIENCE_S = 24 * 3600
-_HOW = ("bigger-file", "latest-mtime", "source-brick")
 
 
 def order(volume: str, op: str, **arguments: Any) -> Any:

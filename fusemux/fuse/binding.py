@@ -32,7 +32,6 @@ class MountOptions:
     dirsync: bool = False
     atime: bool = True
     diratime: bool = True
-    relatime: bool = True
     strictatime: bool = False
     entry_timeout: float = FOREVER
     attr_timeout: float = FOREVER

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from fusemux.graph.framework.errors import FopError
 
-__all__ = ["is_internal", "refuse_change", "refuse_reading", "visible"]
+__all__ = ["refuse_change", "refuse_reading", "visible"]
 
 _INTERNAL = (
     b"trusted.gfid",  # and trusted.gfid2path.*
@@ -30,11 +30,6 @@ _NAMESPACES = (
     b"user.", b"trusted.", b"security.", b"system.posix_acl_access", b"system.posix_acl_default",
     b"replica.", b"distribute.",  # questions to cluster translators, as GlusterFS has them
 )  # fmt: skip
-
-
-def is_internal(name: bytes) -> bool:
-    """Whether `name` belongs to the volume itself."""
-    return name.startswith(_INTERNAL)
 
 
 def refuse_reading(name: bytes, uid: int) -> None:

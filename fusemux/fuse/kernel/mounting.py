@@ -31,7 +31,7 @@ _FUSERMOUNT_TIMEOUT_S = 30
 
 _FLAGS = {  # words of mount(8) that mount(2) takes as bits
     "ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "sync": 16, "dirsync": 128, "noatime": 1024,
-    "nodiratime": 2048, "relatime": 1 << 21, "strictatime": 1 << 24,
+    "nodiratime": 2048, "strictatime": 1 << 24,
 }  # fmt: skip
 _POSITIVE = frozenset({"rw", "suid", "dev", "exec", "async", "atime"})  # clear a bit that is clear anyway
 _MNT_FORCE = 1

@@ -178,14 +178,11 @@ class Backing(IntEnum):
 
 
 GETATTR_FH = 1
-WRITE_CACHE = 1
 WRITE_KILL_SUIDGID = 1 << 2
 OPEN_KILL_SUIDGID = 1
 FSYNC_DATASYNC = 1
-SETXATTR_ACL_KILL_SGID = 1
 LK_FLOCK = 1
 EXPIRE_ONLY = 1
-EXT_GROUPS = 32
 STATX_BASIC_STATS = 0x7FF
 
 # Requests -----------------------------------------------------------------------------------------------------
@@ -243,7 +240,6 @@ BODIES: dict[Opcode, Struct] = {
 FORGET_ONE = Struct("=QQ")  # nodeid, nlookup; repeated in BATCH_FORGET
 INIT_FLAGS2 = Struct("=I")  # after the fixed part of INIT
 INIT_EXT_SIZE = 64
-EXT_HEADER = Struct("=II")  # size (with this header), type
 
 # Replies and notifications ------------------------------------------------------------------------------------
 
@@ -275,7 +271,5 @@ DIRENT_PLUS = Struct("=QQQQII" + ATTR + "QQII")  # an entry without header, then
 
 NOTIFY_INVAL_INODE = Struct(_OUT + "Qqq")  # nodeid, offset, length
 NOTIFY_INVAL_ENTRY = Struct(_OUT + "QII")  # parent, namelen, flags; then the name and a NUL
-NOTIFY_DELETE = Struct(_OUT + "QQI4x")  # parent, child, namelen; then the name and a NUL
-NOTIFY_STORE = Struct(_OUT + "QQI4x")  # nodeid, offset, size; then the payload
 NOTIFY_PRUNE = Struct(_OUT + "I12x")  # count; then nodeids
 BACKING_MAP = Struct("=iI8x")  # fd, flags

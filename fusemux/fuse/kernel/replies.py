@@ -159,23 +159,6 @@ def inval_entry(parent: int, name: bytes, *, expire_only: bool = False) -> bytes
     return p.NOTIFY_INVAL_ENTRY.pack(size, p.Notify.INVAL_ENTRY, 0, parent, len(name), flags) + name + b"\0"
 
 
-def delete(parent: int, child: int, name: bytes) -> bytes:
-    """`name` is gone: like `inval_entry`, and whoever watches is told."""
-    size = p.NOTIFY_DELETE.size + len(name) + 1
-    return p.NOTIFY_DELETE.pack(size, p.Notify.DELETE, 0, parent, child, len(name)) + name + b"\0"
-
-
-def store(nodeid: int, offset: int, payload: bytes) -> bytes:
-    """Put `payload` into the page cache."""
-    size = p.NOTIFY_STORE.size + len(payload)
-    return p.NOTIFY_STORE.pack(size, p.Notify.STORE, 0, nodeid, offset, len(payload)) + payload
-
-
-def inc_epoch() -> bytes:
-    """All names the kernel remembers are to be looked up again (7.44)."""
-    return p.ERROR.pack(p.ERROR.size, p.Notify.INC_EPOCH, 0)
-
-
 def prune(nodeids: Sequence[int]) -> bytes:
     """Drop these nodes from the kernel's caches where nobody uses them (7.45)."""
     size = p.NOTIFY_PRUNE.size + 8 * len(nodeids)

@@ -44,8 +44,8 @@ class Kind(Enum):
 class Step(NamedTuple):
     kind: Kind
     place: int
-    decides: bool = False  # the rename has happened once this is done
-    fatal: bool = True  # its failure fails the rename (before `decides`: after taking back what was done)
+    # The rename has happened once this is done.  A failure up to here fails it, after taking back what was done; a later one does not.
+    decides: bool = False
     undo: Kind | None = None  # how to take it back
 
 
@@ -58,15 +58,15 @@ def plan(sh: int, sc: int, dh: int, dc: int | None) -> list[Step]:
     if sc == dc:
         steps.append(Step(Kind.RENAME, sc, decides=True))
         if dh != sc:
-            steps.append(Step(Kind.RENAME, dh, fatal=False))
+            steps.append(Step(Kind.RENAME, dh))
     elif dh == sc:
         steps.append(Step(Kind.RENAME, sc, decides=True))
     else:
         steps.append(Step(Kind.LINK_NEW, sc, undo=Kind.UNLINK_NEW))
         steps.append(Step(Kind.RENAME, dh, decides=True))
-        steps.append(Step(Kind.UNLINK_OLD, sc, fatal=False))
+        steps.append(Step(Kind.UNLINK_OLD, sc))
     if sh not in (sc, dh):
-        steps.append(Step(Kind.UNLINK_OLD_LINKTO, sh, fatal=False))
+        steps.append(Step(Kind.UNLINK_OLD_LINKTO, sh))
     if dc is not None and dc not in (sc, dh):
-        steps.append(Step(Kind.UNLINK_REPLACED, dc, fatal=False))
+        steps.append(Step(Kind.UNLINK_REPLACED, dc))
     return steps

@@ -27,7 +27,7 @@ from fusemux.graph.cluster.replicate.quorum import rule
 from fusemux.graph.cluster.replicate.readable import Copies, Policy, accusations
 from fusemux.graph.cluster.replicate.trust import Trust
 from fusemux.graph.framework.errors import FopError, FusemuxError, OptionError
-from fusemux.graph.framework.fanout import fan_out, fan_out_each
+from fusemux.graph.framework.fanout import fan_out
 from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.linking import Edge
 from fusemux.graph.framework.process import Process
@@ -254,12 +254,6 @@ class Core(Translator):
         if len(edges) == len(self.children):
             return await fan_out(edges, fop, *args)
         return self._placed(edges, await fan_out(edges, fop, *args))
-
-    async def wind_each(self, calls: Sequence[tuple[int, str, tuple[Any, ...]]]) -> Replies:
-        """Call each named child with a fop and arguments of its own."""
-        edges = [self.children[index] for index, _, _ in calls]
-        answers = await fan_out_each([(self.children[i], fop, args) for i, fop, args in calls])
-        return self._placed(edges, answers)
 
     def _placed(self, edges: Sequence[Edge], answers: Sequence[Any]) -> Replies:
         replies: Replies = [None] * len(self.children)

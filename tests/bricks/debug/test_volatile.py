@@ -13,7 +13,7 @@ from fusemux.testing.graph import GraphFile, GraphVolume
 
 pytestmark = pytest.mark.fusemux("1", backend="graph")
 OLD = bytes(range(256)) * 64  # 16 KiB
-FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 1, 2, 16
+FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE = 1, 2
 
 Change = Callable[[GraphVolume, GraphFile], Awaitable[object]]
 

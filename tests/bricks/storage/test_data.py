@@ -13,7 +13,7 @@ import pytest
 from fusemux.graph.framework.inode import Fd
 from tests.bricks.serving import Place, Volume, failing, run
 
-KEEP_SIZE, PUNCH, ZERO, COLLAPSE = 1, 2, 16, 8
+KEEP_SIZE, PUNCH, ZERO = 1, 2, 16
 BLOCK = 65536
 
 

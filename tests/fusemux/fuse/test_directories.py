@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from fusemux.fuse.bridge import Bridge
 from fusemux.graph.framework.types import DirEntry, SetAttr
 from tests.fusemux.fuse.memory import Memory
 from tests.fusemux.fuse.test_names import ROOT, F, Play, make
-
-Read = Callable[..., object]
 
 
 async def fill(bridge: Bridge, count: int) -> None:

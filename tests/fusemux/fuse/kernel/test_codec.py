@@ -34,7 +34,7 @@ _REQUESTS = {
 _REPLIES = {
     "ERROR": 0, "ENTRY": 128, "CREATED": 144, "ATTRIBUTES": 104, "OPENED": 16, "WRITTEN": 8, "XATTR_SIZE": 8, "STATFS": 80,
     "LOCK": 24, "OFFSET": 8, "BLOCK": 8, "INIT": 64, "STATX": 288, "NOTIFY_INVAL_INODE": 24, "NOTIFY_INVAL_ENTRY": 16,
-    "NOTIFY_DELETE": 24, "NOTIFY_STORE": 24, "NOTIFY_PRUNE": 16,
+    "NOTIFY_PRUNE": 16,
 }  # fmt: skip
 
 IATT = Iatt(
@@ -152,9 +152,6 @@ def test_notifications() -> None:
     assert replies.inval_inode(5, 0, 0) == struct.pack("=IiQQqq", 40, 2, 0, 5, 0, 0)
     assert replies.inval_entry(5, b"ab") == struct.pack("=IiQQII", 35, 3, 0, 5, 2, 0) + b"ab\0"
     assert replies.inval_entry(5, b"ab", expire_only=True)[28:32] == struct.pack("=I", 1)
-    assert replies.delete(5, 6, b"ab") == struct.pack("=IiQQQI4x", 43, 6, 0, 5, 6, 2) + b"ab\0"
-    assert replies.store(5, 4096, b"xy") == struct.pack("=IiQQQI4x", 42, 4, 0, 5, 4096, 2) + b"xy"
-    assert replies.inc_epoch() == struct.pack("=IiQ", 16, 8, 0)
     assert replies.prune([5, 6]) == struct.pack("=IiQI12xQQ", 48, 9, 0, 2, 5, 6)
 
 
