@@ -10,7 +10,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,11 +74,7 @@ class Takeover:
     def fusemux_writes(self) -> Iterator[Checked]:
         """fusemux writes, a copy misses a part; GlusterFS heals what fusemux recorded."""
         with self.fusemux.mounted() as point:
-            top = point / "by-fusemux"
-            populate(top)
-            for brick in self.victims:
-                self.fusemux.kill(brick)
-            change(top)
+            self._work(point / "by-fusemux", self.fusemux.kill)
             said = picture(point)
             listed = self.fusemux.pending() if self.replicated else 0
         yield Checked("fusemux logged nothing unexpected", self._unexpected())
@@ -92,11 +88,7 @@ class Takeover:
         """GlusterFS writes, a copy misses a part; fusemux heals what GlusterFS recorded."""
         self.gluster.start()
         with self.gluster.mounted() as point:
-            top = point / "by-gluster"
-            populate(top)
-            for brick in self.victims:
-                self.gluster.kill(brick)
-            change(top)
+            self._work(point / "by-gluster", self.gluster.kill)
             os.sync()
         with self.gluster.mounted() as point:
             said = picture(point)
@@ -107,11 +99,7 @@ class Takeover:
         """For comparison: GlusterFS heals what GlusterFS wrote.  What is wrong then is not ours."""
         self.gluster.start()
         with self.gluster.mounted() as point:
-            top = point / "alone"
-            populate(top)
-            for brick in self.victims:
-                self.gluster.kill(brick)
-            change(top)
+            self._work(point / "alone", self.gluster.kill)
             said = picture(point)
         self.gluster.stop()
         yield from self._gluster_agrees(said)
@@ -137,6 +125,13 @@ class Takeover:
         yield Checked("the copies are equal, nothing is pending, all handles are right", self._at_rest(Times.OF_FILES))
 
     # -- parts -----------------------------------------------------------------------------------------------------
+
+    def _work(self, top: Path, kill: Callable[[Path], None]) -> None:
+        """Write, and let a copy of each replica set miss what is changed then."""
+        populate(top)
+        for brick in self.victims:
+            kill(brick)
+        change(top)
 
     def _held(self, which: str) -> list[Path]:
         """All bricks, or one of each replica set."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from fusemux.bench.accounting import Cost, Memory, cpu_of, memory_of
 from fusemux.graph.framework.errors import FusemuxError
@@ -23,6 +24,7 @@ from fusemux.graph.framework.errors import FusemuxError
 __all__ = ["Target", "bindfs", "given", "mounted_below", "plain", "scratch", "stop_server", "wait_until"]
 
 _MS_REMOUNT = 32
+_T = TypeVar("_T")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -37,17 +39,15 @@ class Target:
 
     def cpu(self) -> Cost:
         """CPU used so far.  Raises FusemuxError when a process has died."""
-        try:
-            return cpu_of(self.pids)
-        except OSError:
-            raise FusemuxError(
-                f"{self.name}: the serving process {self.pids} has died under the load; see its log"
-            ) from None
+        return self._measured(cpu_of)
 
     def memory(self) -> Memory:
         """Memory held now.  Raises FusemuxError when a process has died."""
+        return self._measured(memory_of)
+
+    def _measured(self, of: Callable[[list[int]], _T]) -> _T:
         try:
-            return memory_of(self.pids)
+            return of(self.pids)
         except OSError:
             raise FusemuxError(
                 f"{self.name}: the serving process {self.pids} has died under the load; see its log"

@@ -233,19 +233,12 @@ def _inodes(graph: Graph) -> list[Inode]:
 async def _start(graph: Graph, sections: Sequence[Section], fresh: dict[str, Translator]) -> None:
     """Start the new translators and give the others their options; all of it, or nothing."""
     begun: list[Translator] = []
-    changed: list[tuple[Translator, dict[str, str]]] = []
     try:
         for translator in fresh.values():
             await translator.init()
             begun.append(translator)
-        for section in sections:
-            translator = graph.translators[section.name]
-            if translator.given != section.options:
-                changed.append((translator, translator.given))
-                translator.reconfigure(section.options)
+        graph.give_options(sections)
     except BaseException:
-        for translator, given in reversed(changed):
-            translator.reconfigure(given)
         for translator in reversed(begun):
             await translator.fini()
         for translator in fresh.values():

@@ -177,6 +177,13 @@ class Graph:
             (s.name, s.type, s.subvolumes) for s in self.sections
         ]:
             raise TopologyChanged("the volume's graph has changed, it needs a new mount")
+        self.give_options(sections)
+        self.sections = list(sections)
+        if self.started:
+            self.relink()
+
+    def give_options(self, sections: Sequence[Section]) -> None:
+        """Tell the translators whose options differ; when one refuses, those before it get theirs back."""
         done: list[tuple[Translator, dict[str, str]]] = []
         try:
             for section in sections:
@@ -184,13 +191,10 @@ class Graph:
                 if translator.given != section.options:
                     done.append((translator, translator.given))
                     translator.reconfigure(section.options)
-        except OptionError:
+        except BaseException:
             for translator, before in reversed(done):
                 translator.reconfigure(before)
             raise
-        self.sections = list(sections)
-        if self.started:
-            self.relink()
 
     async def edit(self, sections: Sequence[Section], fds: Iterable[Fd] = ()) -> None:
         """Become the graph of `sections` while running (editing.py); `fds` are all files that are open in it.
