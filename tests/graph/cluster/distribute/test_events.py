@@ -53,94 +53,88 @@ async def restarted(v: Volume, **options: str) -> Listener:
 
 def test_child_up_is_passed_on_once_all_children_have_reported() -> None:
     async def main() -> None:
-        with brick_directories(3) as paths:
-            async with served(paths) as v:
-                listener = await restarted(v)
-                assert listener.take() == [UP]
-                await v.bricks[1].kill()
-                listener = await restarted(v)
-                assert listener.take() == [UP]
-                for brick in (0, 2):
-                    await v.bricks[brick].kill()
-                listener = await restarted(v)
-                assert listener.take() == [DOWN]
-                await v.bricks[0].start()
-                assert listener.take() == [UP]
+        async with served(3) as v:
+            listener = await restarted(v)
+            assert listener.take() == [UP]
+            await v.bricks[1].kill()
+            listener = await restarted(v)
+            assert listener.take() == [UP]
+            for brick in (0, 2):
+                await v.bricks[brick].kill()
+            listener = await restarted(v)
+            assert listener.take() == [DOWN]
+            await v.bricks[0].start()
+            assert listener.take() == [UP]
 
     trio.run(main)
 
 
 def test_while_a_child_has_not_reported_nothing_is_passed_on() -> None:
     async def main() -> None:
-        with brick_directories(2) as paths:
-            async with served(paths) as v:
-                listener = listen(v)
-                v.dht._reported.clear()
-                v.dht._serving = None
-                leaves = [edge.translator for edge in v.dht.children]
-                v.dht.notify(UP, leaves[0])
-                assert listener.take() == []
-                v.dht.notify(DOWN, leaves[1])
-                assert listener.take() == [UP]
+        async with served(2) as v:
+            listener = listen(v)
+            v.dht._reported.clear()
+            v.dht._serving = None
+            leaves = [edge.translator for edge in v.dht.children]
+            v.dht.notify(UP, leaves[0])
+            assert listener.take() == []
+            v.dht.notify(DOWN, leaves[1])
+            assert listener.take() == [UP]
 
     trio.run(main)
 
 
 def test_later_changes_are_told_as_such_until_the_last_child_is_down() -> None:
     async def main() -> None:
-        with brick_directories(2) as paths:
-            async with served(paths) as v:
-                listener = listen(v)
-                await v.bricks[0].kill()
-                assert listener.take() == [SOME_DOWN]
-                await v.bricks[1].kill()
-                assert listener.take() == [DOWN]
-                with refused(errno.ENOTCONN):
-                    await v.lookup("/")
-                await v.bricks[1].start()
-                assert listener.take() == [UP]
-                await v.bricks[0].start()
-                assert listener.take() == [SOME_UP]
-                await v.create("file")
+        async with served(2) as v:
+            listener = listen(v)
+            await v.bricks[0].kill()
+            assert listener.take() == [SOME_DOWN]
+            await v.bricks[1].kill()
+            assert listener.take() == [DOWN]
+            with refused(errno.ENOTCONN):
+                await v.lookup("/")
+            await v.bricks[1].start()
+            assert listener.take() == [UP]
+            await v.bricks[0].start()
+            assert listener.take() == [SOME_UP]
+            await v.create("file")
 
     trio.run(main)
 
 
 def test_directories_that_are_known_above_are_told_stale_when_a_child_comes_or_goes() -> None:
     async def main() -> None:
-        with brick_directories(2) as paths:
-            async with served(paths) as v:
-                directory = await v.mkdir("dir")
-                await v.create("file")
-                listener = listen(v)
-                await v.bricks[0].kill()
-                assert set(listener.stale) == {v.table.root, directory}
-                listener.stale.clear()
-                await v.bricks[0].start()
-                assert set(listener.stale) == {v.table.root, directory}
+        async with served(2) as v:
+            directory = await v.mkdir("dir")
+            await v.create("file")
+            listener = listen(v)
+            await v.bricks[0].kill()
+            assert set(listener.stale) == {v.table.root, directory}
+            listener.stale.clear()
+            await v.bricks[0].start()
+            assert set(listener.stale) == {v.table.root, directory}
 
     trio.run(main)
 
 
 def test_assert_no_child_down_takes_the_volume_down_with_one_child() -> None:
     async def main() -> None:
-        with brick_directories(2) as paths:
-            async with served(paths, assert_no_child_down="on") as v:
-                listener = listen(v)
-                await v.bricks[0].kill()
-                assert listener.take() == [DOWN]
-                await v.bricks[0].start()
-                assert listener.take() == [UP]
+        async with served(2, assert_no_child_down="on") as v:
+            listener = listen(v)
+            await v.bricks[0].kill()
+            assert listener.take() == [DOWN]
+            await v.bricks[0].start()
+            assert listener.take() == [UP]
 
     trio.run(main)
 
 
 def test_a_single_child_is_called_directly_for_all_but_layouts_and_their_xattrs() -> None:
     async def main() -> None:
-        with brick_directories(1) as paths:
-            async with served(paths) as v:
-                passed = {fop for fop in FOP_NAMES if not v.dht.intercepts(fop)}
-                assert set(FOP_NAMES) - passed == {"mkdir", "getxattr", "setxattr", "removexattr"}
+        async with served(1) as v:
+            passed = {fop for fop in FOP_NAMES if not v.dht.intercepts(fop)}
+            assert set(FOP_NAMES) - passed == {"mkdir", "getxattr", "setxattr", "removexattr"}
 
     trio.run(main)
 

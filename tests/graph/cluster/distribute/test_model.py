@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from fusemux.graph.framework.errors import FopError
 
 from .invariants import check_bricks
-from .volume import TEMPORARY, Volume, brick_directories, served
+from .volume import TEMPORARY, Volume, served
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -159,9 +159,8 @@ def test_a_volume_behaves_as_a_plain_directory_whatever_is_done(bricks: int, abo
         async def main() -> None:
             root = tempfile.mkdtemp(dir=TEMPORARY)
             try:
-                with brick_directories(bricks) as paths:
-                    async with served(paths, above=above, replica=replica) as v:
-                        await run(v, Plain(root), operations)
+                async with served(bricks, above=above, replica=replica) as v:
+                    await run(v, Plain(root), operations)
             finally:
                 shutil.rmtree(root)
 

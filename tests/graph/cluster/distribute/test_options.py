@@ -77,30 +77,28 @@ def test_min_free_disk_and_min_free_inodes_decide_live_where_new_files_go() -> N
 
 def test_directory_layout_spread_limits_live_how_many_share_a_new_directory() -> None:
     async def main() -> None:
-        with brick_directories(4) as paths:
-            async with served(paths) as v:
-                for spread, wanted in (("2", 2), ("9", 4), ("1", 1)):
-                    set_live(v, directory_layout_spread=spread)
-                    await v.mkdir(f"dir{spread}")
-                    shares = v.shares(f"dir{spread}")
-                    assert sum(share != bytes(16).hex() for share in shares) == wanted
+        async with served(4) as v:
+            for spread, wanted in (("2", 2), ("9", 4), ("1", 1)):
+                set_live(v, directory_layout_spread=spread)
+                await v.mkdir(f"dir{spread}")
+                shares = v.shares(f"dir{spread}")
+                assert sum(share != bytes(16).hex() for share in shares) == wanted
 
     trio.run(main)
 
 
 def test_decommissioned_bricks_get_neither_shares_nor_files_any_more() -> None:
     async def main() -> None:
-        with brick_directories(3) as paths:
-            async with served(paths) as v:
-                set_live(v, decommissioned_bricks="v-client-1")
-                await v.mkdir("dir")
-                assert v.shares("dir")[1] == bytes(16).hex()
-                for n in range(20):
-                    await v.create(f"dir/f{n}")
-                    assert 1 not in v.where(f"dir/f{n}")
-                with pytest.raises(OptionError, match="subvolumes are v-client-0"):
-                    set_live(v, decommissioned_bricks="nobody")
-                assert v.dht.opt.decommissioned_bricks == ("v-client-1",)
+        async with served(3) as v:
+            set_live(v, decommissioned_bricks="v-client-1")
+            await v.mkdir("dir")
+            assert v.shares("dir")[1] == bytes(16).hex()
+            for n in range(20):
+                await v.create(f"dir/f{n}")
+                assert 1 not in v.where(f"dir/f{n}")
+            with pytest.raises(OptionError, match="subvolumes are v-client-0"):
+                set_live(v, decommissioned_bricks="nobody")
+            assert v.dht.opt.decommissioned_bricks == ("v-client-1",)
 
     trio.run(main)
 
@@ -118,33 +116,31 @@ def test_rsync_hash_regex_and_extra_hash_regex_place_temporary_names_like_final_
     options: dict[str, str], name: str, hashed_as: str
 ) -> None:
     async def main() -> None:
-        with brick_directories(4) as paths:
-            async with served(paths) as v:
-                set_live(v, **options)
-                for n in range(10):
-                    temporary, final = name.replace("final", f"final{n}"), hashed_as.replace("final", f"final{n}")
-                    await v.create(temporary)
-                    if temporary != final:
-                        await v.create(final)
-                    assert v.where(temporary) == v.where(final)
-                with pytest.raises(OptionError, match="no regular expression"):
-                    set_live(v, extra_hash_regex="(")
+        async with served(4) as v:
+            set_live(v, **options)
+            for n in range(10):
+                temporary, final = name.replace("final", f"final{n}"), hashed_as.replace("final", f"final{n}")
+                await v.create(temporary)
+                if temporary != final:
+                    await v.create(final)
+                assert v.where(temporary) == v.where(final)
+            with pytest.raises(OptionError, match="no regular expression"):
+                set_live(v, extra_hash_regex="(")
 
     trio.run(main)
 
 
 def test_randomize_hash_range_by_gfid_rotates_by_gfid_and_not_by_path() -> None:
     async def main() -> None:
-        with brick_directories(4) as paths:
-            async with served(paths) as v:
-                for rotated, wanted in (("off", 1), ("on", 4)):
-                    set_live(v, randomize_hash_range_by_gfid=rotated)
-                    seen = set()
-                    for _ in range(40):
-                        await v.mkdir("same")
-                        seen.add(tuple(v.shares("same")))
-                        await v.rmdir("same")
-                    assert len(seen) == wanted
+        async with served(4) as v:
+            for rotated, wanted in (("off", 1), ("on", 4)):
+                set_live(v, randomize_hash_range_by_gfid=rotated)
+                seen = set()
+                for _ in range(40):
+                    await v.mkdir("same")
+                    seen.add(tuple(v.shares("same")))
+                    await v.rmdir("same")
+                assert len(seen) == wanted
 
     trio.run(main)
 
@@ -165,15 +161,14 @@ def test_weighted_rebalance_gives_larger_bricks_larger_shares() -> None:
 
 def test_xattr_name_names_all_of_distributes_xattrs() -> None:
     async def main() -> None:
-        with brick_directories(2) as paths:
-            async with served(paths, xattr_name="trusted.example") as v:
-                await v.mkdir("dir")
-                assert {len(v.xattr(b, "dir", "trusted.example") or b"") for b in range(2)} == {16}
-                assert {v.xattr(b, "dir", "trusted.example.mds") for b in range(2)} == {bytes(4), None}
-                origin, name = v.name_for(0), v.name_for(1)
-                await v.create(origin)
-                await v.rename(origin, name)
-                assert v.xattr(1, name, "trusted.example.linkto") == b"v-client-0\0"
+        async with served(2, xattr_name="trusted.example") as v:
+            await v.mkdir("dir")
+            assert {len(v.xattr(b, "dir", "trusted.example") or b"") for b in range(2)} == {16}
+            assert {v.xattr(b, "dir", "trusted.example.mds") for b in range(2)} == {bytes(4), None}
+            origin, name = v.name_for(0), v.name_for(1)
+            await v.create(origin)
+            await v.rename(origin, name)
+            assert v.xattr(1, name, "trusted.example.linkto") == b"v-client-0\0"
 
     trio.run(main)
 
@@ -203,26 +198,24 @@ def test_a_rebalance_uses_half_of_the_processors_beyond_four() -> None:
 
 def test_the_settings_of_a_rebalance_follow_a_live_change() -> None:
     async def main() -> None:
-        with brick_directories(2) as paths:
-            async with served(paths) as v:
-                set_live(v, rebal_throttle="lazy", lock_migration="on")
-                told = v.dht.statedump()["rebalance"]
-                assert (told["files_at_once"], told["with_locks"]) == (1, True)
+        async with served(2) as v:
+            set_live(v, rebal_throttle="lazy", lock_migration="on")
+            told = v.dht.statedump()["rebalance"]
+            assert (told["files_at_once"], told["with_locks"]) == (1, True)
 
     trio.run(main)
 
 
 def test_a_refused_option_leaves_all_others_as_they_were() -> None:
     async def main() -> None:
-        with brick_directories(2) as paths:
-            async with served(paths) as v:
-                before = v.dht.opt, v.dht.hash, v.dht.limits
-                for bad in ({"min_free_disk": "200%"}, {"lookup_unhashed": "perhaps"}, {"xattr_name": "user.x"}):
-                    with pytest.raises(OptionError):
-                        set_live(v, **bad)
-                    assert (v.dht.opt, v.dht.hash, v.dht.limits) == before
-                name = await file_at(v, 0, 1, "name", b"data")
-                assert await v.read(name) == b"data"
+        async with served(2) as v:
+            before = v.dht.opt, v.dht.hash, v.dht.limits
+            for bad in ({"min_free_disk": "200%"}, {"lookup_unhashed": "perhaps"}, {"xattr_name": "user.x"}):
+                with pytest.raises(OptionError):
+                    set_live(v, **bad)
+                assert (v.dht.opt, v.dht.hash, v.dht.limits) == before
+            name = await file_at(v, 0, 1, "name", b"data")
+            assert await v.read(name) == b"data"
 
     trio.run(main)
 

@@ -9,7 +9,7 @@ import stat
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 import pytest
 
@@ -303,24 +303,28 @@ def _brick_sections(path: str, volume_id: str, options: dict[str, str]) -> list[
 
 @asynccontextmanager
 async def served(
-    paths: Sequence[str], names: Sequence[str] | None = None, *, above: str = "", replica: int = 1,
+    bricks: int | Sequence[str], names: Sequence[str] | None = None, *, above: str = "", replica: int = 1,
     brick: dict[str, str] | None = None, **options: str,
 ) -> AsyncIterator[Volume]:  # fmt: skip
-    """Serve a volume on `paths`; `options` are distribute's, `brick` storage/posix's, `above` a layer over each brick."""
+    """Serve a volume on so many new bricks, or on those at these paths.
+
+    `options` are distribute's, `brick` storage/posix's, `above` a layer over each brick.
+    """
     volume_id = str(uuid.UUID(int=7))
-    async with Process(strict=True, seed=1) as process:
-        bricks = []
-        for path in paths:
-            prepare.prepare(path, volume_id)
-            bricks.append(await Brick.attach(process, _brick_sections(path, volume_id, brick or {})))
-        wanted = {key.replace("_", "-"): value for key, value in options.items()}
-        children = list(names or [f"v-client-{n}" for n in range(len(paths) // replica)])
-        volume = Volume(process, bricks, children, wanted, above, replica)
-        await volume.graph.start()
-        await volume.lookup("/")  # as a mount does; a new root gets its layout by this
-        try:
-            yield volume
-        finally:
-            await volume.graph.stop()
-            leaks = [await one.detach() for one in bricks]
-            assert not any(count for leak in leaks for count in leak.values()), leaks
+    wanted = {key.replace("_", "-"): value for key, value in options.items()}
+    with brick_directories(bricks) if isinstance(bricks, int) else nullcontext(bricks) as paths:
+        async with Process(strict=True, seed=1) as process:
+            attached = []
+            for path in paths:
+                prepare.prepare(path, volume_id)
+                attached.append(await Brick.attach(process, _brick_sections(path, volume_id, brick or {})))
+            children = list(names or [f"v-client-{n}" for n in range(len(paths) // replica)])
+            volume = Volume(process, attached, children, wanted, above, replica)
+            await volume.graph.start()
+            await volume.lookup("/")  # as a mount does; a new root gets its layout by this
+            try:
+                yield volume
+            finally:
+                await volume.graph.stop()
+                leaks = [await one.detach() for one in attached]
+                assert not any(count for leak in leaks for count in leak.values()), leaks
