@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +14,7 @@ import trio
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.graph import Graph
 from fusemux.graph.framework.inode import Fd, Inode
+from fusemux.graph.framework.linking import Edge
 from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.types import DirEntry, Frame, Iatt, SetAttr
 from fusemux.graph.framework.volfile import parse
@@ -26,22 +28,27 @@ INODE = Inode(GFID, 0o100000)
 FD = Fd(INODE)
 
 
+@asynccontextmanager
+async def replying(reply: Any) -> AsyncIterator[Edge]:
+    """The top of a strict graph whose leaf gives `reply`."""
+    async with Process(strict=True) as process:
+        graph = Graph(parse(VOLFILE), process)
+        await graph.start()
+        leaf = graph.translators["low"]
+        assert isinstance(leaf, Broken)
+        leaf.reply = reply
+        yield graph.top
+        await graph.stop()
+
+
 def call(reply: Any, fop: str, *args: Any, frame: Any = None) -> Any:
-    """The answer of `fop(*args)` through a strict graph whose leaf gives `reply`."""
-    answer: list[Any] = []
+    """The answer of `fop(*args)` where the leaf gives `reply`."""
 
-    async def main() -> None:
-        async with Process(strict=True) as process:
-            graph = Graph(parse(VOLFILE), process)
-            await graph.start()
-            leaf = graph.translators["low"]
-            assert isinstance(leaf, Broken)
-            leaf.reply = reply
-            answer.append(await getattr(graph.top, fop)(Frame() if frame is None else frame, *args))
-            await graph.stop()
+    async def main() -> Any:
+        async with replying(reply) as top:
+            return await getattr(top, fop)(Frame() if frame is None else frame, *args)
 
-    trio.run(main)
-    return answer[0]
+    return trio.run(main)
 
 
 def entry(name: bytes) -> DirEntry:
@@ -168,22 +175,15 @@ async def timing_out() -> Iatt:
 
 def cancelled(answer: Callable[[], Awaitable[Any]]) -> bool:
     """Whether a call of `answer` through a strict edge, in a scope that is cancelled, ends by that cancellation."""
-    seen: list[bool] = []
 
-    async def main() -> None:
-        async with Process(strict=True) as process:
-            graph = Graph(parse(VOLFILE), process)
-            await graph.start()
-            leaf = graph.translators["low"]
-            assert isinstance(leaf, Broken)
-            leaf.reply = lambda *args: answer()
+    async def main() -> bool:
+        async with replying(lambda *args: answer()) as top:
             with trio.CancelScope() as scope:
                 scope.cancel()
-                await graph.top.stat(Frame(), INODE)
-            seen.append(scope.cancelled_caught)
+                await top.stat(Frame(), INODE)
+            return scope.cancelled_caught
 
-    trio.run(main)
-    return seen[0]
+    return trio.run(main)
 
 
 def test_cancellation_passes_through() -> None:

@@ -42,25 +42,26 @@ async def as_captured(kind: str) -> AsyncIterator[Volume]:
         yield volume
 
 
-async def with_brick_down(volume: Volume, down: int) -> None:
-    """The operations of the captures with brick `down` stopped."""
-    await volume.bricks[down].kill()
-    await volume.write("write", bytes(200))
-    await volume.append("append", bytes(50))
-    await volume.truncate("trunc", 10 + down)
-    await volume.chmod("chmod", 0o600)
-    await volume.setxattr("setxattr", b"user.k", b"v")
-    await volume.create(f"new-b{down}", bytes(100))
-    await volume.create(f"empty-b{down}")
-    await volume.mkdir(f"newdir-b{down}")
-    await volume.create(f"newdir-b{down}/x", bytes(2))
-
-
-async def and_names_removed(volume: Volume, down: int, first: bool) -> None:
-    await volume.unlink("dir/gone" if first else "delete")
-    await volume.rename("rename", f"renamed-b{down}")
-    await volume.create(f"dir2/y-b{down}", bytes(1))
-    await volume.replicate.drain()
+@asynccontextmanager
+async def with_brick_down(kind: str, brick: str, first: bool) -> AsyncIterator[tuple[Volume, list[dict[str, Any]]]]:
+    """The tree after the operations of the captures with `brick` stopped, and what GlusterFS had then on each brick."""
+    down = int(brick[1:])
+    async with as_captured(kind) as volume:
+        await volume.bricks[down].kill()
+        await volume.write("write", bytes(200))
+        await volume.append("append", bytes(50))
+        await volume.truncate("trunc", 10 + down)
+        await volume.chmod("chmod", 0o600)
+        await volume.setxattr("setxattr", b"user.k", b"v")
+        await volume.create(f"new-b{down}", bytes(100))
+        await volume.create(f"empty-b{down}")
+        await volume.mkdir(f"newdir-b{down}")
+        await volume.create(f"newdir-b{down}/x", bytes(2))
+        await volume.unlink("dir/gone" if first else "delete")
+        await volume.rename("rename", f"renamed-b{down}")
+        await volume.create(f"dir2/y-b{down}", bytes(1))
+        await volume.replicate.drain()
+        yield volume, VECTORS[kind]["down"][brick]["trees"]
 
 
 def captured(tree: dict[str, Any]) -> dict[str, dict[str, Counters]]:
@@ -84,11 +85,8 @@ def test_while_all_bricks_are_up_only_files_that_were_written_carry_a_mark_and_i
 @pytest.mark.parametrize(("kind", "brick", "first"), ROUNDS)
 def test_what_a_brick_missed_is_recorded_on_the_others(kind: str, brick: str, first: bool) -> None:
     async def main() -> None:
-        down = int(brick[1:])
-        async with as_captured(kind) as volume:
-            await with_brick_down(volume, down)
-            await and_names_removed(volume, down, first)
-            for place, tree in enumerate(VECTORS[kind]["down"][brick]["trees"]):
+        async with with_brick_down(kind, brick, first) as (volume, trees):
+            for place, tree in enumerate(trees):
                 ours = {path: volume.marks(place, path) for path in tree if os.path.lexists(volume.at(place, path))}
                 theirs = captured(tree)
                 if first:
@@ -108,11 +106,8 @@ def not_zero(marks: dict[str, Counters]) -> dict[str, Counters]:
 @pytest.mark.parametrize(("kind", "brick"), [(kind, brick) for kind, brick, first in ROUNDS if first])
 def test_the_files_have_the_sizes_that_glusterfs_left(kind: str, brick: str) -> None:
     async def main() -> None:
-        down = int(brick[1:])
-        async with as_captured(kind) as volume:
-            await with_brick_down(volume, down)
-            await and_names_removed(volume, down, True)
-            for place, tree in enumerate(VECTORS[kind]["down"][brick]["trees"]):
+        async with with_brick_down(kind, brick, True) as (volume, trees):
+            for place, tree in enumerate(trees):
                 sizes = {path: entry["size"] for path, entry in tree.items() if "size" in entry}
                 assert {path: os.lstat(volume.at(place, path)).st_size for path in sizes} == sizes
 
@@ -122,19 +117,16 @@ def test_the_files_have_the_sizes_that_glusterfs_left(kind: str, brick: str) -> 
 @pytest.mark.parametrize(("kind", "brick", "first"), ROUNDS)
 def test_the_index_lists_what_must_be_healed_and_the_names_that_changed(kind: str, brick: str, first: bool) -> None:
     async def main() -> None:
-        down = int(brick[1:])
-        async with as_captured(kind) as volume:
-            await with_brick_down(volume, down)
-            await and_names_removed(volume, down, first)
-            for place, tree in enumerate(VECTORS[kind]["down"][brick]["trees"]):
-                pending, changed = captured_index(VECTORS[kind]["down"][brick]["indices"][place], tree, down)
+        async with with_brick_down(kind, brick, first) as (volume, trees):
+            for place, tree in enumerate(trees):
+                pending, changed = captured_index(VECTORS[kind]["down"][brick]["indices"][place], tree, brick)
                 assert listed(volume, place) == pending
                 assert names_changed(volume, place) == changed
 
     trio.run(main)
 
 
-def captured_index(index: dict[str, Any], tree: dict[str, Any], down: int) -> tuple[set[str], dict[str, list[str]]]:
+def captured_index(index: dict[str, Any], tree: dict[str, Any], brick: str) -> tuple[set[str], dict[str, list[str]]]:
     """Paths instead of gfids; the file that was renamed twice in the capture is renamed once here."""
     paths = {entry["gfid"]: path for path, entry in tree.items()}
     pending = {paths[gfid.replace("-", "")] for gfid in index["xattrop"]}
@@ -143,7 +135,7 @@ def captured_index(index: dict[str, Any], tree: dict[str, Any], down: int) -> tu
         "renamed-b0": "rename",
         "renamed-b1": "rename",
         "renamed-b2": "rename",
-        f"renamed-b{down}": f"renamed-b{down}",
+        f"renamed-{brick}": f"renamed-{brick}",
     }
     return pending, {path: sorted({once.get(name, name) for name in names}) for path, names in changed.items()}
 
