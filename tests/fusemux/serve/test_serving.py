@@ -127,7 +127,7 @@ def test_a_volume_can_be_mounted_again_while_its_server_lets_go(volume_place: Pl
     os.kill(server, signal.SIGSTOP)
     try:
         unmount(str(where), lazy=True)
-        command = [sys.executable, "-m", "fusemux", "mount", "web", where]
+        command = [*FUSEMUX, "mount", "web", where]
         again = subprocess.Popen(command, env=volume_place.env)
         while again.poll() is None and not any(has_open(pid, brick) for pid in volume_place.servers() if pid != server):
             pass
