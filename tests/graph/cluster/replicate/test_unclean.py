@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
 
 import pytest
 import trio
@@ -44,11 +44,13 @@ async def life(
                 await brick.detach()
 
 
-def new_bricks(base: Any, count: int = 3) -> list[str]:
-    paths = [f"{base}/b{place}" for place in range(count)]
-    for path in paths:
+@pytest.fixture
+def paths(tmp_path: Path) -> list[str]:
+    """Three new bricks."""
+    made = [f"{tmp_path}/b{place}" for place in range(3)]
+    for path in made:
         prepare(path, VOLUME_ID)
-    return paths
+    return made
 
 
 async def cut_power(brick: Brick, *, files: tuple[str, ...] = ()) -> None:
@@ -63,11 +65,10 @@ async def cut_power(brick: Brick, *, files: tuple[str, ...] = ()) -> None:
         index.lose_power()
 
 
-def test_what_one_copy_alone_has_done_when_the_process_dies_is_healed_by_itself(tmp_path: Any) -> None:
+def test_what_one_copy_alone_has_done_when_the_process_dies_is_healed_by_itself(paths: list[str]) -> None:
     """Names, attributes, times: none of these is marked in advance while all copies are there."""
 
     async def main() -> None:
-        paths = new_bricks(tmp_path)
         async with life(paths, killed=True) as volume:
             await volume.create("f", b"content")
             await volume.create("g", b"other")
@@ -89,11 +90,10 @@ def test_what_one_copy_alone_has_done_when_the_process_dies_is_healed_by_itself(
     trio.run(main)
 
 
-def test_times_that_one_copy_alone_has_when_the_process_dies_are_healed_beside_an_arbiter(tmp_path: Any) -> None:
+def test_times_that_one_copy_alone_has_when_the_process_dies_are_healed_beside_an_arbiter(paths: list[str]) -> None:
     """An arbiter does not know when files were written, so its times tell nothing; those of the others do."""
 
     async def main() -> None:
-        paths = new_bricks(tmp_path)
         async with life(paths, killed=True, arbiter=True) as volume:
             await volume.create("f", b"content")
             await volume.replicate.children[0].setattr(volume.tick(), await volume.inode("f"), SetAttr(mode=0o644))
@@ -104,9 +104,8 @@ def test_times_that_one_copy_alone_has_when_the_process_dies_are_healed_beside_a
     trio.run(main)
 
 
-def test_after_a_clean_end_nothing_is_looked_at(tmp_path: Any) -> None:
+def test_after_a_clean_end_nothing_is_looked_at(paths: list[str]) -> None:
     async def main() -> None:
-        paths = new_bricks(tmp_path)
         async with life(paths) as volume:
             await volume.create("f", b"content")
         async with life(paths) as volume:
@@ -115,11 +114,10 @@ def test_after_a_clean_end_nothing_is_looked_at(tmp_path: Any) -> None:
     trio.run(main)
 
 
-def test_a_file_replaced_when_the_process_dies_is_one_of_both_afterwards(tmp_path: Any) -> None:
+def test_a_file_replaced_when_the_process_dies_is_one_of_both_afterwards(paths: list[str]) -> None:
     """One copy has renamed over a file and the others have not: no split-brain, for either is right."""
 
     async def main() -> None:
-        paths = new_bricks(tmp_path)
         async with life(paths, killed=True) as volume:
             await volume.create("old", b"new content")
             await volume.create("new", b"old content")
@@ -134,9 +132,8 @@ def test_a_file_replaced_when_the_process_dies_is_one_of_both_afterwards(tmp_pat
     trio.run(main)
 
 
-def test_a_brick_that_lost_power_is_not_read_until_it_was_healed_from_the_others(tmp_path: Any) -> None:
+def test_a_brick_that_lost_power_is_not_read_until_it_was_healed_from_the_others(paths: list[str]) -> None:
     async def main() -> None:
-        paths = new_bricks(tmp_path)
         async with life(paths, **{"read-subvolume-index": "1"}) as volume:
             await volume.create("kept", b"content")
             await volume.create("lost", b"content")
@@ -153,10 +150,9 @@ def test_a_brick_that_lost_power_is_not_read_until_it_was_healed_from_the_others
     trio.run(main)
 
 
-def test_a_brick_that_lost_power_is_read_when_the_other_has_missed_what_it_knows(tmp_path: Any) -> None:
+def test_a_brick_that_lost_power_is_read_when_the_other_has_missed_what_it_knows(paths: list[str]) -> None:
     async def main() -> None:
-        paths = new_bricks(tmp_path, 2)
-        async with life(paths) as volume:
+        async with life(paths[:2]) as volume:
             await volume.create("f", b"content")
             await volume.bricks[1].kill()
             await volume.truncate("f", 4)
@@ -176,9 +172,8 @@ def test_a_brick_that_lost_power_is_read_when_the_other_has_missed_what_it_knows
     trio.run(main)
 
 
-def test_a_removal_that_a_brick_has_lost_is_not_undone(tmp_path: Any) -> None:
+def test_a_removal_that_a_brick_has_lost_is_not_undone(paths: list[str]) -> None:
     async def main() -> None:
-        paths = new_bricks(tmp_path)
         async with life(paths) as volume:
             await volume.create("gone", b"content")
             inode = await volume.inode("gone")
@@ -192,11 +187,10 @@ def test_a_removal_that_a_brick_has_lost_is_not_undone(tmp_path: Any) -> None:
     trio.run(main)
 
 
-def test_what_is_written_to_a_suspect_does_not_hide_what_it_has_lost(tmp_path: Any) -> None:
+def test_what_is_written_to_a_suspect_does_not_hide_what_it_has_lost(paths: list[str]) -> None:
     """Sizes and times are the same afterwards, the contents are not."""
 
     async def main() -> None:
-        paths = new_bricks(tmp_path)
         async with life(paths) as volume:
             await volume.create("f", b"0123456789")
             await cut_power(volume.bricks[1])
@@ -209,11 +203,10 @@ def test_what_is_written_to_a_suspect_does_not_hide_what_it_has_lost(tmp_path: A
     trio.run(main)
 
 
-def test_what_a_suspect_was_making_and_others_have_removed_goes(tmp_path: Any) -> None:
+def test_what_a_suspect_was_making_and_others_have_removed_goes(paths: list[str]) -> None:
     """It has names without a gfid: the power went in the middle of a create, a mkdir, and one in a directory that is gone now."""
 
     async def main() -> None:
-        paths = new_bricks(tmp_path)
         async with life(paths) as volume:
             await volume.mkdir("gone")
             await cut_power(volume.bricks[1])
@@ -230,9 +223,8 @@ def test_what_a_suspect_was_making_and_others_have_removed_goes(tmp_path: Any) -
     trio.run(main)
 
 
-def test_what_a_copy_was_making_when_the_process_died_is_there_on_all_or_none(tmp_path: Any) -> None:
+def test_what_a_copy_was_making_when_the_process_died_is_there_on_all_or_none(paths: list[str]) -> None:
     async def main() -> None:
-        paths = new_bricks(tmp_path)
         async with life(paths, killed=True) as volume:
             await volume.mkdir("d")
             open(volume.at(1, "d/f"), "wb").close()
@@ -245,11 +237,10 @@ def test_what_a_copy_was_making_when_the_process_died_is_there_on_all_or_none(tm
 
 
 @pytest.mark.parametrize("kind", ["file", "directory"])
-def test_a_file_whose_handle_a_suspect_has_lost_is_not_made_twice(tmp_path: Any, kind: str) -> None:
+def test_a_file_whose_handle_a_suspect_has_lost_is_not_made_twice(paths: list[str], kind: str) -> None:
     """Healing its new place looks for it by its gfid."""
 
     async def main() -> None:
-        paths = new_bricks(tmp_path)
         async with life(paths) as volume:
             for name in ("a", "b"):
                 await volume.mkdir(name)
@@ -278,12 +269,11 @@ MDATA = "trusted.glusterfs.mdata"
 
 @pytest.mark.parametrize("change", ["a name", "times", "a mark"])
 def test_what_a_suspect_has_lost_of_a_file_is_found_whatever_gives_it_the_same_times(
-    tmp_path: Any, change: str
+    paths: list[str], change: str
 ) -> None:
     """Its size is what it was by chance; only the time tells that it has lost a write."""
 
     async def main() -> None:
-        paths = new_bricks(tmp_path)
         async with life(paths) as volume:
             await volume.create("f", b"before")
             lost = os.getxattr(volume.at(1, "f"), MDATA)
@@ -309,11 +299,10 @@ def test_what_a_suspect_has_lost_of_a_file_is_found_whatever_gives_it_the_same_t
     trio.run(main)
 
 
-def test_a_mark_set_before_a_brick_lost_power_does_not_count_there_afterwards(tmp_path: Any) -> None:
+def test_a_mark_set_before_a_brick_lost_power_does_not_count_there_afterwards(paths: list[str]) -> None:
     """The file is still open for writing when the brick comes back, with what it has forgotten."""
 
     async def main() -> None:
-        paths = new_bricks(tmp_path)
         async with life(paths) as volume:
             fd = await volume.created("f")
             await volume.top.writev(volume.tick(), fd, b"0123456789", 0)
