@@ -23,6 +23,7 @@ from fusemux.graph.framework.graph import Graph, build
 from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.types import DirEntry, Frame, Iatt
+from tests.graph.cluster.refusal import refused
 
 __all__ = ["Volume", "brick_directories", "refused", "served"]
 
@@ -53,24 +54,6 @@ def brick_directories(count: int, size_bytes: int | Sequence[int] = 0) -> Iterat
         for path in made:
             ramdisk.remove(path)
         shutil.rmtree(base)
-
-
-def refused(number: int) -> RefusedWith:
-    """`with refused(errno.X):` the block must fail with that errno."""
-    return RefusedWith(number)
-
-
-class RefusedWith:
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        assert isinstance(error, FopError), f"expected {errno.errorcode[self.number]}, got {error!r}"
-        assert error.errno == self.number, f"expected {errno.errorcode[self.number]}, got {error!r}"
-        return True
 
 
 class Volume:

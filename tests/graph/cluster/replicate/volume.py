@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import stat
 import struct
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 from fusemux.bricks import prepare, ramdisk
 from fusemux.bricks.brick import Brick
@@ -22,24 +21,13 @@ from fusemux.graph.framework.linking import Edge
 from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.types import DirEntry, Frame, Iatt, SetAttr
 from fusemux.graph.framework.volfile import Section
+from tests.graph.cluster.refusal import refused
 
 __all__ = ["Counters", "Volume", "brick_sections", "refused", "served"]
 
 TEMPORARY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 VOLUME_ID = str(uuid.UUID(int=7))
 Counters = tuple[int, int, int]
-
-
-@contextmanager
-def refused(*numbers: int) -> Iterator[None]:
-    """The block must fail with one of these errnos."""
-    names = [errno.errorcode[number] for number in numbers]
-    try:
-        yield
-    except FopError as error:
-        assert error.errno in numbers, f"expected {names}, got {error!r}"
-    else:
-        raise AssertionError(f"expected {names}, nothing failed")
 
 
 class Volume:
