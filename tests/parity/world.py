@@ -33,10 +33,6 @@ CLOCK_REALTIME_COARSE = 5  # linux/time.h; what file systems stamp with
 SHOWN = 64  # longer results are shown by their length and digest
 
 
-def _plain(value: Any) -> Any:
-    return value
-
-
 def _scanned(path: bytes) -> list[tuple[bytes, str]]:
     with os.scandir(path) as entries:
         return sorted((entry.name, _type(entry.stat(follow_symlinks=False).st_mode)) for entry in entries)
