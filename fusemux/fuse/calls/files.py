@@ -156,10 +156,12 @@ class FileCalls(NameCalls, AttributeCalls):
     async def lseek(self, frame: Frame, fh: int, offset: int, whence: int) -> int:
         """SEEK_DATA or SEEK_HOLE; the kernel does the others.
 
-        It does not write back before it asks: a binding must see to that where the file `may_be_written`.
+        The kernel neither checks the offset nor writes back before it asks: a binding must see to the latter where the file `may_be_written`.
         """
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             raise FopError(errno.EINVAL)
+        if offset < 0:
+            raise FopError(errno.ENXIO)
         found: int = await self.top.seek(frame, self._file(fh).fd, offset, whence)
         return found
 

@@ -230,7 +230,7 @@ BODIES: dict[Opcode, Struct] = {
         Opcode.POLL: "QQII",  # fh, kh, flags, events
         Opcode.BATCH_FORGET: "I4x",  # count
         Opcode.FALLOCATE: "QQQI4x",  # fh, offset, length, mode
-        Opcode.LSEEK: "QQI4x",  # fh, offset, whence
+        Opcode.LSEEK: "QqI4x",  # fh, offset (negative ones are not caught by the kernel), whence
         Opcode.COPY_FILE_RANGE: "QQQQQQQ",  # fh_in, off_in, nodeid_out, fh_out, off_out, len, flags
         Opcode.COPY_FILE_RANGE_64: "QQQQQQQ",
         Opcode.SYNCFS: "8x",

@@ -189,6 +189,7 @@ def test_ranges_space_and_syncing(play: Play) -> None:
         await bridge.fallocate(F, fh, 0, 0, 100)
         assert await bridge.lseek(F, fh, 10, os.SEEK_HOLE) == 100
         await fails(errno.ENXIO, bridge.lseek(F, fh, 100, os.SEEK_DATA))
+        await fails(errno.ENXIO, bridge.lseek(F, fh, -1, os.SEEK_HOLE))
         await fails(errno.EINVAL, bridge.lseek(F, fh, 0, os.SEEK_SET))
         assert await bridge.copy_file_range(F, fh, 0, fh, 100, 50, 0) == 50
         await fails(errno.EINVAL, bridge.copy_file_range(F, fh, 0, fh, 100, 50, 1))

@@ -242,7 +242,20 @@ def seeking_finds_data_and_holes(w: World) -> None:
     w.pwrite(fd, BLOCK, 1 << 20)
     w.ftruncate(fd, 2 << 20)
     w.fsync(fd)
-    for offset in (0, 100, 4096, 5000, 1 << 20, (1 << 20) + 4096, (2 << 20) - 1, 2 << 20, 3 << 20):
+    for offset in (
+        -(1 << 40),
+        -1,
+        0,
+        100,
+        4096,
+        5000,
+        1 << 20,
+        (1 << 20) + 4096,
+        (2 << 20) - 1,
+        2 << 20,
+        3 << 20,
+        1 << 62,
+    ):
         w.lseek(fd, offset, os.SEEK_DATA)
         w.lseek(fd, offset, os.SEEK_HOLE)
     w.close(fd)
