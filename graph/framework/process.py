@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
+from fusemux.graph.framework.gfids import Gfids
+
 if TYPE_CHECKING:
     from fusemux.graph.framework.translator import Translator
 
 __all__ = ["AttachedBrick", "Past", "Process"]
-
-_GFID_PREFIX_USES = 4096
 
 
 class Past(Enum):
@@ -72,9 +72,7 @@ class Process:
         self._expecting: dict[str, list[Callable[[], None]]] = {}
         self.links = 0  # how often any graph was linked: whoever remembers answers compares it
         self.random = random.Random(seed) if seed is not None else random.SystemRandom()
-        self._bits = random.Random(self.random.getrandbits(128))
-        self._gfid_prefix = 0
-        self._gfid_uses = 0
+        self.new_gfid = Gfids(random.Random(self.random.getrandbits(128))).new
         self._requests: dict[str, dict[Translator, Any]] = {}
         self._own_pool_threads = pool_threads
         self.own_log_level = log_level  # while nobody asks for another
@@ -146,24 +144,6 @@ class Process:
         """Tell those who expect the brick at `path`."""
         for listener in list(self._expecting.get(path, ())):
             listener()
-
-    # -- gfids -----------------------------------------------------------------------------------------------
-
-    def new_gfid(self) -> bytes:
-        """A random (version 4) UUID.
-
-        Its first two bytes name the handle's folder on each brick (`.glusterfs/AB/CD/`), which must be made the first
-        time it is used.  They therefore stay the same for some thousand gfids in a row and then move to another random
-        place: all 122 free bits are still random, and a create makes no folder.
-        """
-        if not self._gfid_uses:
-            self._gfid_uses = _GFID_PREFIX_USES
-            self._gfid_prefix = self._bits.getrandbits(16) << 112
-        self._gfid_uses -= 1
-        bits = self._gfid_prefix | self._bits.getrandbits(112)
-        bits = bits & ~(0xF << 76) | (4 << 76)  # version
-        bits = bits & ~(3 << 62) | (2 << 62)  # variant
-        return bits.to_bytes(16, "big")
 
     # -- process-wide settings -------------------------------------------------------------------------------
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+Handle = ctypes.Array[ctypes.c_char]
 
 AT_FDCWD = -100
 AT_SYMLINK_FOLLOW = 0x400
@@ -50,6 +53,18 @@ def linkat(fd: int, new: bytes) -> None:
     """Give the open file `fd` the name `new`, as one does with O_TMPFILE."""
     path = f"/proc/self/fd/{fd}".encode()
     _checked(_libc.linkat(AT_FDCWD, path, AT_FDCWD, new, AT_SYMLINK_FOLLOW))
+
+
+def file_handle(path: bytes) -> Handle:
+    """What `open_by_handle` takes instead of the path, as long as the file is there."""
+    handle = ctypes.create_string_buffer(struct.pack("=Ii", 128, 0) + bytes(128))
+    _checked(_libc.name_to_handle_at(AT_FDCWD, path, handle, ctypes.byref(ctypes.c_int()), 0))
+    return handle
+
+
+def open_by_handle(mount: int, handle: Handle, flags: int = os.O_RDONLY) -> int:
+    """`mount` is any open file of the file system."""
+    return _checked(_libc.open_by_handle_at(mount, handle, flags))
 
 
 def syncfs(fd: int) -> None:

@@ -12,6 +12,7 @@ import stat
 from fusemux.fuse.calls.state import NAME_MAX, BridgeState, unknown_node
 from fusemux.fuse.nodes import ROOT_ID
 from fusemux.graph.framework.errors import FopError
+from fusemux.graph.framework.gfids import gfid_of
 from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.types import Frame, Iatt
 
@@ -20,6 +21,7 @@ __all__ = ["NameCalls"]
 _GFID_REQ = (
     b"gfid-req"  # in a lookup's xdata: a gfid for what has none, because it was made on the bricks or a crash came
 )
+_PATH = b"glusterfs.ancestry.path"
 _RENAME_FLAGS = (0, 1, 2)  # RENAME_NOREPLACE, RENAME_EXCHANGE
 
 
@@ -45,9 +47,9 @@ class NameCalls(BridgeState):
 
     async def lookup(self, frame: Frame, parent: int, name: bytes) -> tuple[int, Iatt]:
         """Node id and attributes; the kernel holds one reference more.  ENOENT is raised."""
-        directory = self._parent(parent, name)
         if name == b"." or name == b"..":
             return await self._lookup_dots(frame, parent, name)
+        directory = self._parent(parent, name)
         try:
             iatt = await self.top.lookup(frame, directory, name)
         except FopError as error:
@@ -59,14 +61,49 @@ class NameCalls(BridgeState):
         return self.nodes.enter(iatt, parent, name), iatt
 
     async def _lookup_dots(self, frame: Frame, nodeid: int, name: bytes) -> tuple[int, Iatt]:
-        """Those who come with a file handle (open_by_handle_at, NFS) ask for the node itself and for its parent."""
+        """Those who come with a file handle (open_by_handle_at, NFS) ask for the node itself, and for a directory's parent.
+
+        The kernel may have forgotten the node, or this process may never have known it: then its number must lead to it.
+        """
         if name == b".." and nodeid != ROOT_ID:
-            place = self.nodes.places.get(nodeid)
-            if place is None:
-                raise FopError(errno.ESTALE, f"the parent of node {nodeid:#x} is not known")
-            nodeid = place[0]
-        iatt = await self._on(nodeid, "stat", frame)
+            iatt = await self._parent_of(frame, nodeid)
+        elif nodeid in self.known:
+            iatt = await self._on(nodeid, "stat", frame)
+        else:
+            _, iatt = await self._found_by_number(frame, nodeid)
         return self.nodes.enter(iatt, 0, b""), iatt
+
+    async def _parent_of(self, frame: Frame, nodeid: int) -> Iatt:
+        place = self.nodes.places.get(nodeid)
+        if place is not None:
+            known: Iatt = await self._on(place[0], "stat", frame)
+            return known
+        inode = self.known.get(nodeid)
+        if inode is None:
+            inode, _ = await self._found_by_number(frame, nodeid)
+        try:
+            path = bytes((await self.top.getxattr(frame, inode, _PATH))[_PATH])
+        except (FopError, KeyError):
+            raise FopError(errno.ESTALE, f"the parent of node {nodeid:#x} cannot be found") from None
+        above = self.itable.root
+        iatt: Iatt = await self.top.stat(frame, above)
+        for name in path.split(b"/")[1:-1]:
+            iatt = await self.top.lookup(frame, above, name)
+            above = self.itable.learn(iatt.gfid, stat.S_IFMT(iatt.mode))
+        return iatt
+
+    async def _found_by_number(self, frame: Frame, nodeid: int) -> tuple[Inode, Iatt]:
+        """What has the inode number `nodeid`.  Raises ESTALE."""
+        gfid = gfid_of(nodeid)
+        if gfid is None:
+            raise unknown_node(nodeid)
+        inode = self.itable.learn(gfid, 0)
+        try:
+            iatt: Iatt = await self.top.lookup(frame, inode, b"")
+        except FopError as error:
+            self.itable.discard(inode)
+            raise unknown_node(nodeid) if error.errno == errno.ENOENT else error from None
+        return self.itable.learn(gfid, stat.S_IFMT(iatt.mode)), iatt
 
     def forget(self, nodeid: int, nlookup: int) -> None:
         """The kernel drops `nlookup` of its references."""

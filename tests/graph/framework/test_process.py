@@ -10,7 +10,9 @@ import pytest
 import trio
 import trio.testing
 
+from fusemux.graph.framework.gfids import RUN, gfid_of
 from fusemux.graph.framework.process import Process
+from fusemux.graph.framework.types import ino_of
 from tests.graph.framework.layers import Idle
 
 
@@ -34,6 +36,25 @@ def test_gfids_stay_in_one_handle_folder_for_thousands_and_then_move_on() -> Non
 def test_a_seed_replays_the_gfids_and_without_one_they_differ() -> None:
     assert Process(seed=7).new_gfid() == Process(seed=7).new_gfid()
     assert Process().new_gfid() != Process().new_gfid()
+
+
+def test_a_gfid_is_found_by_its_inode_number() -> None:
+    process = Process()
+    for _ in range(3 * RUN):
+        gfid = process.new_gfid()
+        assert gfid_of(ino_of(gfid)) == gfid
+
+
+@pytest.mark.parametrize("ino", [0, 1, 1 << 62, 3 << 62, (1 << 64) - 1])
+def test_what_is_no_inode_number_of_ours_has_no_gfid(ino: int) -> None:
+    assert gfid_of(ino) is None
+
+
+def test_a_gfid_of_somebody_else_is_not_mistaken_for_ours() -> None:
+    gfid = uuid.UUID("8a1c3f52-7d4e-4b6a-9c0d-1e2f3a4b5c6d").bytes
+    found = gfid_of(ino_of(gfid))
+    assert found is not None
+    assert found != gfid
 
 
 def test_the_largest_request_for_threads_wins_and_withdrawing_it_gives_way() -> None:

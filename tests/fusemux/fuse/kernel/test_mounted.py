@@ -9,7 +9,6 @@ import fcntl
 import mmap
 import os
 import stat
-import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.fusemux.fuse.kernel.conftest import Server
+from tests.parity import libc
 
 pytestmark = pytest.mark.mount
 
@@ -276,13 +276,9 @@ def test_locks_work_and_ask_nobody(mounted: Server) -> None:
 def test_file_handles(mounted: Server) -> None:
     (mounted.mount / "d").mkdir()
     (mounted.mount / "d" / "f").write_text("by handle")
-    handle = ctypes.create_string_buffer(struct.pack("=Ii", 128, 0) + bytes(128))
-    mount_id = ctypes.c_int()
-    path = os.fsencode(mounted.mount / "d" / "f")
-    assert _libc.name_to_handle_at(-100, path, handle, ctypes.byref(mount_id), 0) == 0
+    handle = libc.file_handle(os.fsencode(mounted.mount / "d" / "f"))
     root = os.open(mounted.mount, os.O_RDONLY)
-    fd = _libc.open_by_handle_at(root, handle, os.O_RDONLY)
-    assert fd >= 0, os.strerror(ctypes.get_errno())
+    fd = libc.open_by_handle(root, handle)
     assert os.read(fd, 100) == b"by handle"
     os.close(fd)
     os.close(root)
