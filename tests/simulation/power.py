@@ -2,7 +2,8 @@
 
 The model is a journalling file system.  Changes of names, attributes, xattrs and shortened files survive a power cut in the order
 they were made, up to some moment; a sync of any file makes all of them last that were made before.  What was written and not
-synced may survive or not, in any file, but never what a surviving truncation took away.
+synced may survive or not, in any file, but never what a surviving truncation took away, and never beyond the size that a file
+had when the last surviving change was made: a size is one of the attributes.
 
 While a brick's fops run, `Journal.recording` has `os` note how each change is undone; `Journal.cut` undoes what was lost, which may
 begin between two system calls of one fop.
@@ -35,6 +36,7 @@ class _Version(NamedTuple):
     place: int  # in the journal: how many changes came before
     content: bytes
     shortens: bool
+    extends: bool
 
 
 class _Unsynced:
@@ -91,7 +93,7 @@ class Journal:
         for place, version in enumerate(file.versions):
             if version.shortens and version.place < kept:
                 first = place + 1
-            elif version.shortens:
+            elif version.shortens or (version.extends and version.place > kept):
                 last = place
                 break
         chosen = states[random.randint(first, last)]
@@ -108,14 +110,14 @@ class Journal:
             shortened = max((place for place, v in enumerate(file.versions) if v.shortens), default=-1)
             file.versions = [v._replace(place=0) for v in file.versions[shortened + 1 :]]
 
-    def changes(self, fd: int, *, size: int | None = None) -> None:
-        """The contents of an open file are about to change; `size`: it gets this one."""
+    def changes(self, fd: int, size: int, *, cut: bool = False) -> None:
+        """The contents of an open file are about to change up to `size`; `cut`: that will be its size."""
         status = os.fstat(fd)
         file = self.files.get(status.st_ino)
         if file is None:
             file = self.files[status.st_ino] = _Unsynced(fd)
-        shortens = size is not None and size < status.st_size
-        file.versions.append(_Version(len(self.undo), file.content(), shortens))
+        shortens = cut and size < status.st_size
+        file.versions.append(_Version(len(self.undo), file.content(), shortens, size > status.st_size))
         if shortens:
             self.undo.append(lambda: None)
 
@@ -298,13 +300,13 @@ def _attributes(call: str) -> Callable[..., Any]:
 
 def _ftruncate(fd: int, size: int) -> None:
     if _active is not None:
-        _active.changes(fd, size=size)
+        _active.changes(fd, size, cut=True)
     _real.ftruncate(fd, size)
 
 
 def _pwrite(fd: int, text: Any, offset: int) -> int:
     if _active is not None:
-        _active.changes(fd)
+        _active.changes(fd, offset + len(text))
     done: int = _real.pwrite(fd, text, offset)
     return done
 

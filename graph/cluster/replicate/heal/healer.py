@@ -330,8 +330,9 @@ class Healer:
 
     async def _crawl(self, progress: Progress) -> bool:
         """Every directory from the root down, and all that is in it; whether all could be looked at."""
-        complete = True
-        progress.count(ROOT_GFID, await self.heal(ROOT_GFID, full=True))
+        root = await self.heal(ROOT_GFID, full=True)
+        progress.count(ROOT_GFID, root)
+        complete = root.split_brain or not root.pending
         pending = [self.core.graph.itable.root]
         while pending:
             directory = pending.pop()

@@ -19,7 +19,7 @@ from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, DATA, new_entry
 from fusemux.graph.cluster.replicate.core import GFID_REQ, Core
 from fusemux.graph.cluster.replicate.heal.direction import Favourite
 from fusemux.graph.cluster.replicate.heal.inspection import arbiter_of, doubt, stamped, times_of
-from fusemux.graph.cluster.replicate.heal.parking import park, remove_tree, remove_unmade, unpark
+from fusemux.graph.cluster.replicate.heal.parking import GFID_LESS, park, remove_tree, remove_unmade, unpark
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.translator import Event, StaleName
@@ -28,7 +28,6 @@ from fusemux.graph.framework.types import Frame, Iatt, SetAttr
 __all__ = ["Decision", "NameHealed", "decide", "heal_name", "look"]
 
 _PATH = b"glusterfs.ancestry.path"
-_GFID_LESS = b"glusterfs.gfid-less"
 _GONE = (errno.ENOENT, errno.ESTALE)
 
 
@@ -96,7 +95,7 @@ def _unfinished(core: Core, has: Mapping[int, Iatt]) -> int:
 
 async def look(core: Core, parent: Inode, name: bytes) -> list[Iatt | None]:
     """What each copy has under `name`; the gfid is zero where there is none.  Raises FopError when one cannot say."""
-    request = {**core.keys.ask, _GFID_LESS: b""}
+    request = {**core.keys.ask, GFID_LESS: b""}
     replies = await core.wind(core.members.up, "lookup", core.internal, parent, name, request)
     answers: list[Iatt | None] = []
     for index, reply in enumerate(replies):
@@ -126,7 +125,7 @@ async def heal_name(
         answer = answers[child]
         assert answer is not None
         if not any(answer.gfid):
-            await remove_unmade(core, child, parent, name, directory=answer.is_dir)
+            await remove_unmade(core, child, parent, name)
             continue
         there = sources or frozenset(range(len(core.children)))
         model = await _elsewhere(core, there - {child}, _inode(core, answer), decision.remove)
@@ -147,14 +146,16 @@ async def _give_gfid(core: Core, parent: Inode, name: bytes, answers: list[Iatt 
     """A copy that has the name without a gfid (made behind our back, or a crash in the middle) is given the others'.
 
     Not if the copies have different things there: then somebody must look.  After an unclean end what none has a gfid for was
-    being made: it may stay.  Raises ENODATA while there is no gfid to give.
+    being made: it may stay.  Where the gfid is another file's by now, or the type is another, the name goes, to be made anew.
+    Raises ENODATA while there is no gfid to give.
     """
     lacking = [i for i, answer in enumerate(answers) if answer is not None and not any(answer.gfid)]
     if not lacking:
         return False
     present = [answer for answer in answers if answer is not None]
     gfids = {answer.gfid for answer in present if any(answer.gfid)}
-    if len({answer.type for answer in present}) > 1 or len(gfids) > 1:
+    types = {answer.type for answer in present if any(answer.gfid)} or {answer.type for answer in present}
+    if len(types) > 1 or len(gfids) > 1:
         raise FopError(errno.EIO, f"{core.name}: {name!r} is not the same on all copies, and has no gfid on some")
     gfid = gfids.pop() if gfids else offered
     if not gfid and core.trust.unclean:
@@ -163,11 +164,27 @@ async def _give_gfid(core: Core, parent: Inode, name: bytes, answers: list[Iatt 
         raise FopError(errno.ENODATA, f"{core.name}: {name!r} has no gfid on any copy")
     model = next((answer for answer in present if any(answer.gfid)), None)
     for child in lacking:
-        edge = core.children[child]
-        found = await edge.lookup(core.internal, parent, name, {GFID_REQ: gfid})
-        model = model or found
-        await edge.setattr(core.internal, _inode(core, found), times_of(model), None)  # it may have recorded none
+        edge, unmade = core.children[child], answers[child]
+        assert unmade is not None
+        if unmade.type not in types or not await _takes(core, child, parent, name, gfid):
+            await remove_unmade(core, child, parent, name)
+            answers[child] = None
+            continue
+        inode = core.graph.itable.learn(gfid, unmade.type)
+        model = model or await edge.lookup(core.internal, inode, b"", None)
+        await edge.setattr(core.internal, inode, times_of(model), None)  # it may have recorded none
         answers[child] = await edge.lookup(core.internal, parent, name, core.keys.ask)
+    return True
+
+
+async def _takes(core: Core, child: int, parent: Inode, name: bytes, gfid: bytes) -> bool:
+    """Give a name of one copy this gfid; False when another file there has it."""
+    try:
+        await core.children[child].lookup(core.internal, parent, name, {GFID_REQ: gfid})
+    except FopError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return False
     return True
 
 

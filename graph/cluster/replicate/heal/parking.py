@@ -24,9 +24,10 @@ from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
 from fusemux.graph.framework.types import ROOT_GFID, DirEntry, Frame, Iatt, gfid_text
 
-__all__ = ["PREFIX", "is_parked", "is_private", "park", "purge", "remove_unmade", "remove_tree", "unpark"]
+__all__ = ["GFID_LESS", "PREFIX", "is_parked", "is_private", "park", "purge", "remove_unmade", "remove_tree", "unpark"]
 
 PREFIX = b".glusterfs-anonymous-inode-"
+GFID_LESS = b"glusterfs.gfid-less"  # in a lookup's xdata: say what lies there, with or without a gfid
 _BATCH = 256
 _GONE = (errno.ENOENT, errno.ESTALE)
 
@@ -162,7 +163,7 @@ async def remove_tree(
         entries = await _listing(core, child, at)
         for entry in entries:
             if entry.iatt is None:
-                await remove_unmade(core, child, at, entry.name, directory=entry.type == stat.S_IFDIR)
+                await remove_unmade(core, child, at, entry.name)
                 continue
             inode = core.graph.itable.learn(entry.iatt.gfid, entry.iatt.type)
             if entry.iatt.is_dir:
@@ -176,14 +177,17 @@ async def remove_tree(
         await trio.lowlevel.checkpoint()
 
 
-async def remove_unmade(core: Core, child: int, parent: Inode, name: bytes, *, directory: bool) -> None:
-    """Remove a name without a gfid from one copy: what it was making when it lost its power, and others have not, or no more.
+async def remove_unmade(core: Core, child: int, parent: Inode, name: bytes) -> None:
+    """Remove a name without a gfid from one copy: what it was making when it lost its power.
 
-    Raises ENOTEMPTY for a directory in which somebody has made something.
+    Raises ENOTEMPTY for what holds something: that was made on the brick itself, behind our back.
     """
-    inode = Inode(bytes(16), stat.S_IFDIR if directory else stat.S_IFREG, core.graph.itable.inode_slots)
     edge = core.children[child]
-    await (edge.rmdir if directory else edge.unlink)(core.internal, parent, name, inode, None)
+    found = await edge.lookup(core.internal, parent, name, {GFID_LESS: b""})
+    if stat.S_ISREG(found.mode) and found.size:
+        raise FopError(errno.ENOTEMPTY, f"{core.name}: {name!r} on {edge.name} has no gfid, but contents")
+    inode = Inode(found.gfid, found.type, core.graph.itable.inode_slots)
+    await (edge.rmdir if found.is_dir else edge.unlink)(core.internal, parent, name, inode, None)
 
 
 async def _unlink(

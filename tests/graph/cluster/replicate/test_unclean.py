@@ -264,6 +264,45 @@ def test_a_file_whose_handle_a_suspect_has_lost_is_not_made_twice(paths: list[st
     trio.run(main)
 
 
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_a_suspect_was_making_is_made_anew_when_its_gfid_has_another_name_there(
+    paths: list[str], kind: str
+) -> None:
+    """Healing has come to the other name first; or it is something else by now."""
+
+    async def main() -> None:
+        async with life(paths) as volume:
+            await volume.create("f", b"content")
+            await cut_power(volume.bricks[1])
+            os.unlink(volume.handle(1, volume.gfid(1, "f")))
+            os.unlink(volume.at(1, "f"))
+            if kind == "file":
+                open(volume.at(1, "f"), "wb").close()
+            else:
+                os.mkdir(volume.at(1, "f"))
+            await volume.link("f", "a")
+            await volume.bricks[1].start()
+            await volume.replicate.healer.sweep()
+            assert volume.tree(0) == volume.tree(1) == volume.tree(2)
+            assert not volume.replicate.trust.unclean
+
+    trio.run(main)
+
+
+def test_what_somebody_wrote_on_a_brick_itself_is_not_taken_for_what_it_was_making(paths: list[str]) -> None:
+    async def main() -> None:
+        async with life(paths) as volume:
+            await cut_power(volume.bricks[1])
+            with open(volume.at(1, "mine"), "wb") as file:
+                file.write(b"content")
+            await volume.bricks[1].start()
+            await volume.replicate.healer.sweep()
+            assert volume.content(1, "mine") == b"content"
+            assert volume.replicate.trust.unclean
+
+    trio.run(main)
+
+
 MDATA = "trusted.glusterfs.mdata"
 
 
