@@ -31,12 +31,17 @@ LACKS: dict[str, tuple[Lack, ...]] = {"pyfuse3": PYFUSE3, "kernel": ()}
 # Scripts about one thing that FUSE itself does otherwise.  They must fail (the suite is strict about it).
 _CHOWN = "with FUSE_HANDLE_KILLPRIV_V2 the kernel sends no request for a chown that names nobody"
 _UMASK = "pyfuse3 does not ask for FUSE_DONT_MASK: the kernel applies the umask before we can see that there is a default ACL"
+_STRANGE = "pyfuse3 does not ask for FUSE_SETXATTR_EXT: we do not hear that the caller is not of the file's group"
 _HELD = (
     "the kernel does not tell that somebody holds a file by O_PATH alone; with its last name it is gone from the bricks"
 )
 
 OTHERWISE: dict[str, dict[str, str]] = {
-    "pyfuse3": {"a_default_acl_is_inherited": _UMASK, "what_is_held_without_being_open_lives_on_too": _HELD},
+    "pyfuse3": {
+        "a_default_acl_is_inherited": _UMASK,
+        "what_is_held_without_being_open_lives_on_too": _HELD,
+        "who_sets_the_acl_of_a_strange_group_clears_setgid": _STRANGE,
+    },
     "kernel": {
         "a_chown_that_changes_nobody_clears_setuid_and_setgid_too": _CHOWN,
         "what_is_held_without_being_open_lives_on_too": _HELD,

@@ -230,6 +230,24 @@ def an_access_acl_decides_who_may_what(w: World) -> None:
 
 
 @as_root
+def who_sets_the_acl_of_a_strange_group_clears_setgid(w: World) -> None:
+    file(w, b"f")
+    w.mkdir(b"d", 0o755)
+    for name in (b"f", b"d"):
+        w.chown(name, 1000, 1000)
+        for gid in (1000, 1001):
+            w.chmod(name, 0o2755)
+
+            def set_acl(w: World, name: bytes = name) -> None:
+                w.setxattr(name, ACCESS, plain(7, 7, 7))
+                w.stat(name)
+
+            w.child(set_acl, uid=1000, gid=gid)
+            w.stat(name)
+            w.getxattr(name, ACCESS)
+
+
+@as_root
 def a_default_acl_is_inherited(w: World) -> None:
     w.mkdir(b"d", 0o755)
     w.setxattr(b"d", DEFAULT, plain(7, 5, 0, (USER, 7, 1000), mask=7))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import stat
 from collections.abc import Coroutine
 from typing import Any
 
@@ -14,7 +15,7 @@ from fusemux.fuse.kernel.protocol import BODY, InitFlag, Opcode
 from fusemux.fuse.kernel.requests import Buffer, name, name_and_value
 from fusemux.fuse.kernel.session import Session
 from fusemux.graph.framework.errors import FopError
-from fusemux.graph.framework.types import Frame
+from fusemux.graph.framework.types import Frame, SetAttr
 
 __all__ = ["XATTRS"]
 
@@ -25,12 +26,25 @@ _SETXATTR = p.BODIES[Opcode.SETXATTR].unpack_from
 
 
 def setxattr(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buffer, end: int) -> _Call:
-    size, flags, _, _ = _SETXATTR(buffer, BODY)
+    size, flags, more, _ = _SETXATTR(buffer, BODY)
     extended = session.agreement is not None and session.agreement.has(InitFlag.SETXATTR_EXT)
     key, value = name_and_value(buffer, BODY + (16 if extended else 8), end, size)
     if key == CAPABILITY:
         session.capable(nodeid)
+    if extended and more & p.SETXATTR_ACL_KILL_SGID:
+        return _set_acl_of_strangers(session, frame, nodeid, key, value, flags)
     return session.bridge.setxattr(frame, nodeid, key, value, flags)
+
+
+async def _set_acl_of_strangers(
+    session: Session, frame: Frame, nodeid: int, key: bytes, value: bytes, flags: int
+) -> None:
+    """Who sets the ACL of a file whose group is not his does not keep its set-group-ID bit."""
+    bridge = session.bridge
+    await bridge.setxattr(frame, nodeid, key, value, flags)
+    mode = (await bridge.getattr(frame, nodeid)).mode
+    if mode & stat.S_ISGID:
+        await bridge.setattr(frame, nodeid, 0, None, SetAttr(mode=mode & 0o7777 & ~stat.S_ISGID))
 
 
 def getxattr(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buffer, end: int) -> Begun:
