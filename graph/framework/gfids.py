@@ -3,7 +3,7 @@
 An inode number is the second half of a gfid (GlusterFS).  File handles (open_by_handle_at(2), NFS servers) name a file by
 that number only, also after everybody has forgotten it; so the first half follows from the second here:
 
-    first half     16 bits folder   44 bits of a hash of the second half   4 bits version (4)
+    first half     folder (16), 44 bits of the second half with the version (4 bits) among them
     second half    2 bits variant   62 bits: folder (16), run (34), place in the run (12), scrambled
 
 The folder is what the first two bytes of a gfid are to a brick: its handle lies in `.glusterfs/AB/CD/`, which must be
@@ -19,15 +19,14 @@ __all__ = ["RUN", "Gfids", "gfid_of"]
 
 RUN = 4096
 _MASK = (1 << 62) - 1
-_FACTOR = 0x2545F4914F6CDD1D & _MASK | 1
+_FACTOR = 0x2545F4914F6CDD1D
 _INVERSE = pow(_FACTOR, -1, 1 << 62)
-_SPREAD = 0x9E3779B97F4A7C15
+_MARKS = 4 << 76 | 2 << 62  # version and variant
 
 
 def _gfid(folder: int, scrambled: int) -> bytes:
-    mixed = scrambled * _SPREAD >> 18
-    first = folder << 48 | (mixed & 0xFFFFFFFF000) << 4 | 0x4000 | mixed & 0xFFF
-    return (first << 64 | 2 << 62 | scrambled).to_bytes(16, "big")
+    first = folder << 48 | scrambled & 0xFFFF_FFFF_0FFF
+    return (first << 64 | _MARKS | scrambled).to_bytes(16, "big")
 
 
 def gfid_of(ino: int) -> bytes | None:
@@ -35,10 +34,7 @@ def gfid_of(ino: int) -> bytes | None:
     if ino >> 62 != 2:
         return None
     scrambled = ino & _MASK
-    value = scrambled * _INVERSE & _MASK
-    value ^= value >> 31
-    value = value * _INVERSE & _MASK
-    return _gfid(value >> 46, scrambled)
+    return _gfid((scrambled * _INVERSE & _MASK) >> 46, scrambled)
 
 
 class Gfids:
@@ -50,12 +46,11 @@ class Gfids:
         self._left = 0
 
     def new(self) -> bytes:
-        """A UUID of version 4, as far as anybody can tell."""
-        if not self._left:
-            self._left = RUN
+        """A UUID of version 4."""
+        left = self._left
+        if not left:
+            left = RUN
             self._folder = self._bits.getrandbits(16)
             self._run = self._folder << 46 | self._bits.getrandbits(34) << 12
-        self._left -= 1
-        value = (self._run | self._left) * _FACTOR & _MASK
-        value ^= value >> 31
-        return _gfid(self._folder, value * _FACTOR & _MASK)
+        self._left = left = left - 1
+        return _gfid(self._folder, (self._run | left) * _FACTOR & _MASK)
