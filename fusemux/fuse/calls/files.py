@@ -52,6 +52,7 @@ class FileCalls(NameCalls, AttributeCalls):
         try:
             iatt: Iatt = await self.top.create(frame, directory, name, fd.flags, mode & 0o7777, gfid, fd)
         except BaseException as error:
+            self.recall.forget(directory.gfid)
             self._unmade(fd)
             if isinstance(error, FopError) and error.errno == errno.EEXIST and not flags & os.O_EXCL:
                 return await self._open_existing(frame, parent, name, flags)

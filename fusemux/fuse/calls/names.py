@@ -113,25 +113,39 @@ class NameCalls(BridgeState):
 
     async def mknod(self, frame: Frame, parent: int, name: bytes, mode: int, rdev: int) -> tuple[int, Iatt]:
         directory = self._parent(parent, name)
-        iatt = await self.top.mknod(frame, directory, name, mode, rdev, self.graph.process.new_gfid())
+        try:
+            iatt = await self.top.mknod(frame, directory, name, mode, rdev, self.graph.process.new_gfid())
+        except BaseException:
+            self.recall.forget(directory.gfid)
+            raise
         self.recall.entry_changed(directory.gfid, frame.time_ns)
         return self.nodes.enter(iatt, parent, name), iatt
 
     async def mkdir(self, frame: Frame, parent: int, name: bytes, mode: int) -> tuple[int, Iatt]:
         directory = self._parent(parent, name)
-        iatt = await self.top.mkdir(frame, directory, name, mode & 0o7777, self.graph.process.new_gfid())
-        self.recall.forget(directory.gfid)
+        try:
+            iatt = await self.top.mkdir(frame, directory, name, mode & 0o7777, self.graph.process.new_gfid())
+        finally:
+            self.recall.forget(directory.gfid)
         return self.nodes.enter(iatt, parent, name), iatt
 
     async def symlink(self, frame: Frame, parent: int, name: bytes, text: bytes) -> tuple[int, Iatt]:
         directory = self._parent(parent, name)
-        iatt = await self.top.symlink(frame, directory, name, text, self.graph.process.new_gfid())
+        try:
+            iatt = await self.top.symlink(frame, directory, name, text, self.graph.process.new_gfid())
+        except BaseException:
+            self.recall.forget(directory.gfid)
+            raise
         self.recall.entry_changed(directory.gfid, frame.time_ns)
         return self.nodes.enter(iatt, parent, name), iatt
 
     async def link(self, frame: Frame, nodeid: int, newparent: int, newname: bytes) -> tuple[int, Iatt]:
         directory = self._parent(newparent, newname)
-        iatt = await self.top.link(frame, self._inode(nodeid), directory, newname)
+        try:
+            iatt = await self.top.link(frame, self._inode(nodeid), directory, newname)
+        except BaseException:
+            self.recall.forget(directory.gfid)
+            raise
         self.recall.entry_changed(directory.gfid, frame.time_ns)
         return self.nodes.enter(iatt, newparent, newname), iatt
 
@@ -141,7 +155,11 @@ class NameCalls(BridgeState):
         directory = self._parent(parent, name)
         inode = await self._child(frame, directory, parent, name)
         last = None if stat.S_ISREG(inode.type) else await self._last_sight(frame, inode)
-        await self.top.unlink(frame, directory, name, inode)
+        try:
+            await self.top.unlink(frame, directory, name, inode)
+        except BaseException:
+            self.recall.forget(directory.gfid)
+            raise
         self.recall.entry_changed(directory.gfid, frame.time_ns)
         self.nodes.unnamed((parent, name), inode)
         if last is not None:
@@ -151,8 +169,10 @@ class NameCalls(BridgeState):
         directory = self._parent(parent, name)
         inode = await self._child(frame, directory, parent, name)
         last = await self._last_sight(frame, inode)
-        await self.top.rmdir(frame, directory, name, inode)
-        self.recall.forget(directory.gfid, inode.gfid)
+        try:
+            await self.top.rmdir(frame, directory, name, inode)
+        finally:
+            self.recall.forget(directory.gfid, inode.gfid)
         self.nodes.unnamed((parent, name), inode)
         self._remember(inode, last)
 
@@ -168,10 +188,11 @@ class NameCalls(BridgeState):
                 raise
             replaced = None
         last = None if replaced is None or flags else await self._last_sight(frame, replaced)
-        await self.top.rename(frame, directory, name, newdirectory, newname, inode, replaced, flags)
-        self.recall.forget(
-            directory.gfid, newdirectory.gfid, inode.gfid, replaced.gfid if replaced is not None else b""
-        )
+        changed = [node.gfid for node in (directory, newdirectory, inode, replaced) if node is not None]
+        try:
+            await self.top.rename(frame, directory, name, newdirectory, newname, inode, replaced, flags)
+        finally:
+            self.recall.forget(*changed)
         if flags == 2 and replaced is not None:
             self.nodes.exchanged((parent, name), (newparent, newname), inode, replaced)
         elif replaced is not inode:

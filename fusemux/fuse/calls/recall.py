@@ -3,7 +3,8 @@
 A kernel that checks permissions itself (`default_permissions`) asks for a directory's attributes after every change of its
 entries: two to four of the ten requests of a file's life, by far the most where many work in one directory.  But such a change
 sets nothing but two times, and to which value is known.  So they are answered from here, where nobody but this bridge
-changes the volume; everything else that may change a directory, also what the graph reports (heals), forgets it.
+changes the volume; everything else that may change a directory, also what the graph reports (heals) and what fails (perhaps
+half-way), forgets it.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ class Recall:
         iatt = self._seen.get(gfid)
         if iatt is None:
             return
-        if not now:
+        mtime, ctime = iatt.mtime_ns, iatt.ctime_ns
+        if now < mtime or now < ctime:  # which one stays depends on how far ahead that lies, and on where it was set
             del self._seen[gfid]
             return
-        mtime, ctime = iatt.mtime_ns, iatt.ctime_ns
-        self._seen[gfid] = _new(Iatt, (*iatt[:10], now if now > mtime else mtime, now if now > ctime else ctime, None))
+        self._seen[gfid] = _new(Iatt, (*iatt[:10], now, now, None))
 
     def forget(self, *gfids: bytes) -> None:
         """Anything may have changed about these."""

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -102,7 +103,8 @@ class Asker:
         await self.bridge.setattr(Frame(), node, 0, None, SetAttr(mode=mode))
 
     async def _utime(self, node: int, name: bytes) -> None:
-        await self.bridge.setattr(Frame(), node, 0, None, SetAttr(mtime_ns=1_000_000_000))
+        for where, mtime_ns in ((1, 4_000_000_000_000_000_000), (node, 1_000_000_000)):
+            await self.bridge.setattr(Frame(), where, 0, None, SetAttr(mtime_ns=mtime_ns))
 
     async def _acl(self, node: int, name: bytes) -> None:
         await self.bridge.setxattr(Frame(), node, b"user.note", name, 0)
@@ -158,6 +160,37 @@ def test_a_change_of_entries_needs_no_question_to_the_bricks(fusemux_volume: Gra
         await asker._unlink(1, b"f")
         after: Iatt = await bridge.getattr(Frame(), 1)
         assert after.mtime_ns == after.ctime_ns > before.mtime_ns
+
+    remembering(fusemux_volume, scenario)
+
+
+@pytest.mark.parametrize("spec", KINDS)
+def test_a_time_that_lies_ahead_is_not_taken_to_stay(fusemux_volume: GraphVolume, spec: str) -> None:
+    async def scenario(bridge: Bridge) -> None:
+        await bridge.setattr(Frame(), 1, 0, None, SetAttr(mtime_ns=4_000_000_000_000_000_000))
+        asker = Asker(bridge)
+        await asker.compare()
+        await asker.step("create", (), b"f")
+
+    remembering(fusemux_volume, scenario)
+
+
+@pytest.mark.fusemux(distribute=2, backend="graph")
+@pytest.mark.parametrize("what", ["mkdir", "rmdir", "create", "unlink", "symlink", "mknod", "link", "rename"])
+def test_what_failed_half_way_is_looked_at(fusemux_volume: GraphVolume, what: str) -> None:
+    async def scenario(bridge: Bridge) -> None:
+        asker = Asker(bridge)
+        await bridge.mkdir(Frame(), 1, b"d", 0o755)
+        await asker.step("create", (), b"f")
+        await bridge.getattr(Frame(), 1)
+        for brick in fusemux_volume.bricks:
+            fault = await brick.faults.error(fop=what, errno="EIO")
+            await asker.compare()
+            name = {"rmdir": b"d", "rename": b"d", "unlink": b"f", "link": b"f"}.get(what, b"new")
+            with suppress(FopError):
+                await getattr(asker, f"_{what}")(1, name)
+            await asker.compare()
+            await fault.clear()
 
     remembering(fusemux_volume, scenario)
 
