@@ -248,6 +248,17 @@ def who_sets_the_acl_of_a_strange_group_clears_setgid(w: World) -> None:
 
 
 @as_root
+def a_default_acl_of_a_strange_group_leaves_setgid(w: World) -> None:
+    w.mkdir(b"d", 0o755)
+    w.chown(b"d", 1000, 1000)
+    w.chmod(b"d", 0o2755)
+    w.child(lambda w: w.setxattr(b"d", DEFAULT, plain(7, 5, 5)), uid=1000, gid=1001)
+    w.stat(b"d")
+    w.mkdir(b"d/e", 0o755)
+    w.stat(b"d/e")
+
+
+@as_root
 def a_default_acl_is_inherited(w: World) -> None:
     w.mkdir(b"d", 0o755)
     w.setxattr(b"d", DEFAULT, plain(7, 5, 0, (USER, 7, 1000), mask=7))

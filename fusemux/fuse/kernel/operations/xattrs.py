@@ -22,6 +22,7 @@ __all__ = ["XATTRS"]
 _Call = Coroutine[Any, Any, Any]
 
 _GETXATTR = p.BODIES[Opcode.GETXATTR].unpack_from
+_ACL = b"system.posix_acl_access"
 _SETXATTR = p.BODIES[Opcode.SETXATTR].unpack_from
 
 
@@ -31,7 +32,7 @@ def setxattr(session: Session, unique: int, nodeid: int, frame: Frame, buffer: B
     key, value = name_and_value(buffer, BODY + (16 if extended else 8), end, size)
     if key == CAPABILITY:
         session.capable(nodeid)
-    if extended and more & p.SETXATTR_ACL_KILL_SGID:
+    if extended and more & p.SETXATTR_ACL_KILL_SGID and key == _ACL:  # the kernel asks for it with default ACLs, too
         return _set_acl_of_strangers(session, frame, nodeid, key, value, flags)
     return session.bridge.setxattr(frame, nodeid, key, value, flags)
 
