@@ -30,12 +30,15 @@ async def claim(path: str, volume: str, undo: AsyncExitStack) -> None:
     undo.callback(os.close, fd)
     deadline = trio.current_time() + LET_GO_S
     while not _locked(fd):
-        if trio.current_time() > deadline or not _is_being_let_go(volume):
+        if trio.current_time() <= deadline and _is_being_let_go(volume):
+            await trio.sleep(_LOOK_S)
+        elif _locked(fd):
+            return  # it has let go and ended while we looked
+        else:
             raise FusemuxError(
                 f"brick {path} is already served by another process (`fusemux status` shows which); unmount that volume "
                 "first, or let one process serve it at both places (`fusemux serve NAME:DIR NAME:DIR`)"
             )
-        await trio.sleep(_LOOK_S)
 
 
 def _locked(fd: int) -> bool:

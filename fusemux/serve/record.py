@@ -48,6 +48,7 @@ class Record:
         """Forget a dead server."""
         self.socket.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
+        _new(self.path).unlink(missing_ok=True)
 
 
 def servers_dir() -> Path:
@@ -80,7 +81,7 @@ class ServerRecord:
 
     def _put(self, data: bytes) -> int:
         """Put a file with `data`, locked, in place of the one that is there: who reads finds one of them, whole."""
-        new = self._path.with_suffix(".new")
+        new = _new(self._path)
         fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX)
         os.write(fd, data)
@@ -106,12 +107,17 @@ def record_of(path: str) -> Record | None:
     return next((record for record in all_records() if record.alive and path in record.mounts), None)
 
 
+def _new(path: Path) -> Path:
+    """Where a record is written that shall replace the one at `path`."""
+    return path.with_suffix(".new")
+
+
 def _read(path: Path) -> Record | None:
     """The record at `path`, None when there is none.  It belongs to a living server as long as that holds a lock on it."""
     try:
         with open(path, "rb") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # others may be reading it, too
                 alive = False
             except BlockingIOError:
                 alive = True

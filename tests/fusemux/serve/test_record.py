@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from pathlib import Path
@@ -44,6 +45,14 @@ def test_a_shorter_record_replaces_a_longer_one() -> None:
         assert all_records()[0].mounts == ("/m",)
     finally:
         record.close()
+
+
+def test_a_dead_record_that_somebody_else_reads_is_dead() -> None:
+    servers_dir().mkdir(parents=True)
+    (servers_dir() / "1.json").write_text('{"mounts": ["/m"]}')
+    with open(servers_dir() / "1.json", "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not all_records()[0].alive
 
 
 def test_who_reads_while_it_is_written_finds_it_whole_and_alive() -> None:
