@@ -75,7 +75,7 @@ class NameCalls(BridgeState):
 
     async def _parent_of(self, frame: Frame, nodeid: int) -> Iatt:
         place = self.nodes.places.get(nodeid)
-        if place is not None:
+        if place is not None and place[0] in self.known:  # the kernel may have forgotten the parent before its child
             known: Iatt = await self._on(place[0], "stat", frame)
             return known
         inode = self.known.get(nodeid)
