@@ -73,12 +73,10 @@ def _forwarding() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
     waiting: list[int] = []
 
     def take(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and sys.stdin.isatty():
-            return  # a terminal's Ctrl-C reaches the command by itself
-        if children:
-            children[0].send_signal(number)
-        else:
+        if not children:
             waiting.append(number)
+        elif number != signal.SIGINT or not sys.stdin.isatty():  # a terminal's Ctrl-C reaches the command by itself
+            children[0].send_signal(number)
 
     def forward_to(child: subprocess.Popen[bytes]) -> None:
         children.append(child)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from fusemux.cli import trial
 from tests.fusemux.private import leftovers
 from tests.mounting import BINDINGS, FUSEMUX, Place
 
@@ -66,6 +68,17 @@ def test_signals_that_come_when_the_command_has_just_begun_reach_it_too(volume_p
         with subprocess.Popen([*TRY, "1", "--run", command], env=volume_place.env, stdin=subprocess.PIPE) as child:
             assert child.wait(timeout=30) == 3
     nothing_left(volume_place)
+
+
+def test_an_interrupt_from_the_terminal_before_the_command_is_there_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    with trial._forwarding() as forward_to:
+        os.kill(os.getpid(), signal.SIGINT)
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+            forward_to(child)
+            assert child.wait(timeout=30) == -signal.SIGINT
 
 
 def test_files_that_the_command_leaves_open_do_not_keep_the_volume(volume_place: Place) -> None:
