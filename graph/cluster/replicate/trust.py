@@ -45,6 +45,10 @@ class Trust:
         if self._up + 1 == 1 << len(self._pasts) and all(known is Past.NEW for known in self._pasts):
             self._pasts = [Past.CLEAN] * len(self._pasts)
 
+    def is_new(self, child: int) -> bool:
+        """Whether it may be an empty one: what it lacks says nothing."""
+        return self._pasts[child] is Past.NEW
+
     def went(self, child: int) -> None:
         self._up &= ~(1 << child)
 

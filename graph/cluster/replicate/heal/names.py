@@ -277,10 +277,14 @@ async def _without_contents(core: Core, answers: Sequence[Iatt | None], sources:
     missed = core.keys.row(found.xdata)
     doubtful = core.arbiters | core.suspects  # a suspect may have lost it
     doubtful |= sum(1 << i for i, counters in enumerate(missed) if any(counters))
-    if not any(not doubtful >> i & 1 for i in sources or range(len(answers))):
+    trusted = [i for i in sources or range(len(answers)) if not doubtful >> i & 1]
+    if not trusted:
         return False
-    inode = core.graph.itable.learn(found.gfid, found.type)
+    # What a copy has that is no good may still be all that is left, unless one that was there when it changed says that it is gone.
     stale = core.suspects | core.keys.accused_by(found.xdata, DATA)
+    if not sources or all(core.trust.is_new(i) for i in trusted):
+        stale = 0
+    inode = core.graph.itable.learn(found.gfid, found.type)
     return not await _with_contents(core, core.arbiters | stale, inode)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -100,6 +101,25 @@ def test_times_that_one_copy_alone_has_when_the_process_dies_are_healed_beside_a
         async with life(paths, arbiter=True) as volume:
             assert (await volume.replicate.healer.sweep()).healed
             assert volume.tree(0) == volume.tree(1)
+
+    trio.run(main)
+
+
+def test_a_copy_that_was_emptied_does_not_say_what_is_gone(paths: list[str]) -> None:
+    """The arbiter knows that the other copy has missed something of a file; what that has is all there is."""
+
+    async def main() -> None:
+        async with life(paths, killed=True, arbiter=True) as volume:
+            await volume.create("f", b"content")
+            await volume.bricks[0].kill()
+            await volume.write("f", b"CON")
+            await volume.bricks[0].start()
+        shutil.rmtree(paths[1])
+        prepare(paths[1], VOLUME_ID)
+        async with life(paths, arbiter=True) as volume:
+            assert volume.replicate.trust.unclean
+            await volume.replicate.healer.sweep(full=True)
+            assert [volume.has(brick, "f") for brick in range(3)] == [True] * 3
 
     trio.run(main)
 

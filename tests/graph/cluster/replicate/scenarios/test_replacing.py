@@ -104,6 +104,27 @@ def test_replace_brick_self_heal(granular: str, accusing: bool) -> None:
 
 
 @granular_or_not
+def test_what_is_left_of_a_file_is_not_removed_because_a_new_brick_lacks_it(granular: str) -> None:
+    """The best copy has gone with its brick, the names of the others are merged: what the other copy has is all there is."""
+
+    async def main() -> None:
+        async with volume_of(3, arbiter_count="1", granular_entry_heal=granular) as volume:
+            await volume.create("f", b"contents")
+            async with without(volume, 0):
+                await volume.write("f", b"NEW")
+                await volume.create("g")
+            async with without(volume, 2):
+                await volume.create("h")
+            await replace(volume, 1, arbiter_count="1", granular_entry_heal=granular)
+            await volume.replicate.healer.sweep()
+            assert [volume.has(brick, "f") for brick in range(3)] == [True] * 3
+            with open(volume.at(0, "f"), "rb") as file:
+                assert file.read() == b"contents"
+
+    run(main)
+
+
+@granular_or_not
 @pytest.mark.parametrize("accusing", [False, True], ids=["plain", "accusing"])
 def test_add_brick_self_heal(granular: str, accusing: bool) -> None:
     """A third copy of two with data: both accuse it, and it gets everything."""
