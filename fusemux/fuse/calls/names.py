@@ -103,7 +103,8 @@ class NameCalls(BridgeState):
         except FopError as error:
             self.itable.discard(inode)
             raise unknown_node(nodeid) if error.errno == errno.ENOENT else error from None
-        return self.itable.learn(gfid, stat.S_IFMT(iatt.mode)), iatt
+        inode.type = stat.S_IFMT(iatt.mode)
+        return inode, iatt
 
     def forget(self, nodeid: int, nlookup: int) -> None:
         """The kernel drops `nlookup` of its references."""

@@ -57,6 +57,7 @@ def test_what_is_found_by_its_number_can_be_used(fusemux_volume: GraphVolume, sp
         above, middle, below, files = await forgotten(bridge)
         for node, parent in ((below, middle), (middle, above), (above, ROOT)):
             assert (await bridge.lookup(Frame(), node, b".."))[0] == parent
+        assert all(inode.type for inode in bridge.itable.unused.values())
         for file in files:
             node, iatt = await bridge.lookup(Frame(), file, b".")
             assert (node, stat.S_IFMT(iatt.mode), iatt.size) == (file, stat.S_IFREG, 5)
