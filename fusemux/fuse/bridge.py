@@ -28,7 +28,7 @@ from fusemux.fuse.nodes import Place
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.graph import Graph
 from fusemux.graph.framework.inode import Fd, Inode
-from fusemux.graph.framework.translator import Event, StaleName, Translator
+from fusemux.graph.framework.translator import Event, StaleAttributes, StaleName, Translator
 from fusemux.graph.framework.types import Frame
 
 __all__ = ["Bridge", "BridgeOptions", "BridgeStatistics"]
@@ -72,6 +72,7 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
         self.nodes.on_excess = self._excess
         self._ear = _Ear("fuse", {}, graph.process)
         self._ear.hear = self._stale
+        self._ear.hear_attributes = self._stale_attributes
         self._ear.hear_name = self._stale_name
         graph.top.translator.parents.append(self._ear)
 
@@ -144,6 +145,13 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
         if self.on_invalidate is not None:
             self.on_invalidate(nodeid)
 
+    def _stale_attributes(self, stale: StaleAttributes) -> None:
+        """A heal has changed a directory."""
+        self.recall.forget(stale.directory.gfid)
+        nodeid = self.nodes.find(stale.directory)
+        if nodeid is not None and self.on_invalidate is not None:
+            self.on_invalidate(nodeid)
+
     def _stale_name(self, stale: StaleName) -> None:
         """A heal has changed what a name is, perhaps one that the kernel remembers not to exist."""
         self.recall.forget(stale.directory.gfid)
@@ -180,10 +188,13 @@ class _Ear(Translator):
 
     type = "mount/fuse"
     hear: Callable[[Inode], None]
+    hear_attributes: Callable[[StaleAttributes], None]
     hear_name: Callable[[StaleName], None]
 
     def notify(self, event: Event, source: Translator | None = None, data: Any = None) -> None:
         if event is Event.UPCALL and isinstance(data, Inode):
             self.hear(data)
+        elif event is Event.UPCALL and isinstance(data, StaleAttributes):
+            self.hear_attributes(data)
         elif event is Event.UPCALL and isinstance(data, StaleName):
             self.hear_name(data)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fusemux.graph.framework.linking import Edge
     from fusemux.graph.framework.process import Process
 
-__all__ = ["Event", "StaleName", "Translator"]
+__all__ = ["Event", "StaleAttributes", "StaleName", "Translator"]
 
 
 class Event(Enum):
@@ -44,7 +44,13 @@ class Event(Enum):
     CHILD_DOWN = auto()  # up: this subtree does not serve any more
     SOME_DESCENDENT_UP = auto()  # up: something below came back, this subtree served all along
     SOME_DESCENDENT_DOWN = auto()
-    UPCALL = auto()  # up: `data` is an Inode whose cached attributes or contents are stale, or a StaleName
+    UPCALL = auto()  # up: `data` is an Inode whose cached attributes or contents are stale, or a Stale...
+
+
+class StaleAttributes(NamedTuple):
+    """A directory whose attributes are not what they were seen to be; its names are."""
+
+    directory: Inode
 
 
 class StaleName(NamedTuple):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import stat
+
 from fusemux.fuse.bridge import Bridge
-from fusemux.graph.framework.translator import Event, StaleName
+from fusemux.graph.framework.translator import Event, StaleAttributes, StaleName
+from fusemux.graph.framework.types import SetAttr
 from tests.fusemux.fuse.memory import Memory
 from tests.fusemux.fuse.test_names import ROOT, F, Play, make
 
@@ -111,6 +114,23 @@ def test_an_upcall_for_a_directory_invalidates_its_names_too(play: Play) -> None
         assert stale == [(nodeid, b"inside"), nodeid]
 
     play(scene)
+
+
+def test_an_upcall_for_a_directorys_attributes_leaves_its_names(play: Play) -> None:
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        nodeid, _ = await bridge.mkdir(F, ROOT, b"dir", 0o755)
+        await bridge.mkdir(F, nodeid, b"inside", 0o755)  # something may be mounted on it
+        stale: list[object] = []
+        bridge.on_invalidate = stale.append
+        bridge.on_invalidate_entry = lambda parent, name: stale.append((parent, name))
+        directory = bridge.known[nodeid]
+        assert stat.S_IMODE((await bridge.getattr(F, nodeid)).mode) == 0o755
+        await memory.setattr(F, directory, SetAttr(mode=0o700))
+        memory.notify(Event.UPCALL, data=StaleAttributes(directory))
+        assert stale == [nodeid]
+        assert stat.S_IMODE((await bridge.getattr(F, nodeid)).mode) == 0o700
+
+    play(scene, sole_writer=True)
 
 
 def test_an_upcall_for_a_name_invalidates_it_also_where_nothing_was(play: Play) -> None:

@@ -34,7 +34,7 @@ from fusemux.graph.cluster.replicate.heal.parking import PREFIX, is_parked, purg
 from fusemux.graph.cluster.replicate.writing import Writing
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
-from fusemux.graph.framework.translator import Event
+from fusemux.graph.framework.translator import Event, StaleAttributes
 from fusemux.graph.framework.types import ROOT_GFID, Iatt, gfid_text
 
 __all__ = ["Healed", "Healer", "Progress"]
@@ -414,6 +414,8 @@ class Healer:
             log.info("%s: healed %s", core.name, gfid_text(gfid))
             if not stat.S_ISDIR(kind) or any(outcome.changed and outcome.plan.source < 0 for outcome in outcomes):
                 core.notify(Event.UPCALL, None, inode)  # it may look different now from what was seen before
+            else:
+                core.notify(Event.UPCALL, None, StaleAttributes(inode))
         return healed
 
     async def _type_of(self, inode: Inode) -> int:

@@ -15,6 +15,7 @@ import trio
 from fusemux.bricks.brick import Brick
 from fusemux.bricks.features.index import Index
 from fusemux.bricks.prepare import prepare
+from fusemux.fuse.bridge import Bridge, BridgeOptions
 from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.types import Frame, SetAttr
 from tests.graph.cluster.replicate.volume import VOLUME_ID, Volume, brick_sections
@@ -101,6 +102,30 @@ def test_times_that_one_copy_alone_has_when_the_process_dies_are_healed_beside_a
         async with life(paths, arbiter=True) as volume:
             assert (await volume.replicate.healer.sweep()).healed
             assert volume.tree(0) == volume.tree(1)
+
+    trio.run(main)
+
+
+def test_directories_that_look_different_after_a_heal_are_seen_to(paths: list[str]) -> None:
+    """The copy that is asked need not be the one that the others are made like."""
+
+    async def main() -> None:
+        names = [b"d%d" % n for n in range(8)]
+        async with life(paths, killed=True) as volume:
+            for name in names:
+                await volume.mkdir(name.decode())
+                inode = await volume.inode(name.decode())
+                await volume.replicate.children[0].setattr(volume.tick(), inode, SetAttr(mode=0o700))
+        async with life(paths, **{"choose-local": "off"}) as volume:
+            bridge, told = Bridge(volume.graph, options=BridgeOptions(sole_writer=True)), set[int]()
+            bridge.on_invalidate = told.add
+            nodes = [(await bridge.lookup(Frame(), 1, name))[0] for name in names]
+            assert len({(await bridge.getattr(Frame(), node)).mode for node in nodes}) == 2
+            await volume.replicate.healer.sweep()
+            assert {(await bridge.getattr(Frame(), node)).mode & 0o7777 for node in nodes} == {0o700}
+            assert told == set(nodes)
+            await bridge.disconnect()
+            bridge.close()
 
     trio.run(main)
 
