@@ -16,7 +16,7 @@ from fusemux.graph.framework.errors import FusemuxError
 __all__ = ["Agreement", "Wishes", "negotiate", "reply", "reply_other_major"]
 
 PAGE = 4096
-_MAX_BACKGROUND = 64  # read-ahead and asynchronous direct I/O under way at once; the kernel's default is 12
+_MAX_BACKGROUND = 64  # requests of read-ahead under way at once; the kernel's default is 12
 _CONGESTION = 48
 
 _WANTED = (
@@ -26,7 +26,6 @@ _WANTED = (
     | InitFlag.ATOMIC_O_TRUNC  # open with O_TRUNC is one request instead of two
     | InitFlag.EXPORT_SUPPORT  # file handles: lookups of `.` and `..` by node id
     | InitFlag.PARALLEL_DIROPS  # lookups and readdirs of one directory side by side
-    | InitFlag.ASYNC_DIO
     | InitFlag.DO_READDIRPLUS
     | InitFlag.READDIRPLUS_AUTO  # attributes with names only while somebody asks for them
     | InitFlag.HANDLE_KILLPRIV_V2  # or each write(2) would first ask for security.capability
@@ -41,7 +40,8 @@ _WANTED = (
     | InitFlag.DIRECT_IO_ALLOW_MMAP
 )
 # Only for volumes that are mounted several times: POSIX_LOCKS and FLOCK_LOCKS (otherwise the kernel keeps locks, which costs
-# no request), AUTO_INVAL_DATA.  Not taken: SPLICE_* (Python has no vmsplice), SECURITY_CTX
+# no request), AUTO_INVAL_DATA.  Not taken: ASYNC_DIO (pages that are read while such a write is under way stay in the page
+# cache as they were before it), SPLICE_* (Python has no vmsplice), SECURITY_CTX
 # and CREATE_SUPP_GROUP (bytes in every create that nobody reads), SUBMOUNTS, HAS_INODE_DAX, MAP_ALIGNMENT (virtiofs),
 # HAS_RESEND (a server that dies takes its volume with it), ALLOW_IDMAP, OVER_IO_URING, REQUEST_TIMEOUT.
 
