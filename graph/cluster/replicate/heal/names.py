@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, DATA, new_entry
+from fusemux.graph.cluster.replicate.changelog import ADD_ARRAY, DATA, METADATA, new_entry
 from fusemux.graph.cluster.replicate.core import GFID_REQ, Core
 from fusemux.graph.cluster.replicate.heal.direction import Favourite
 from fusemux.graph.cluster.replicate.heal.inspection import arbiter_of, doubt, stamped, times_of
@@ -162,10 +162,13 @@ async def _give_gfid(core: Core, parent: Inode, name: bytes, answers: list[Iatt 
         gfid = core.process.new_gfid()
     if not gfid:
         raise FopError(errno.ENODATA, f"{core.name}: {name!r} has no gfid on any copy")
-    model = next((answer for answer in present if any(answer.gfid)), None)
+    source = next((i for i, answer in enumerate(answers) if answer is not None and any(answer.gfid)), -1)
+    model = answers[source] if source >= 0 else None
     for child in lacking:
         edge, unmade = core.children[child], answers[child]
         assert unmade is not None
+        if model is not None and source >= 0 and unmade.type in types:
+            await _accuse_unmade(core, child, source, model)
         if unmade.type not in types or not await _takes(core, child, parent, name, gfid):
             await remove_unmade(core, child, parent, name)
             answers[child] = None
@@ -175,6 +178,13 @@ async def _give_gfid(core: Core, parent: Inode, name: bytes, answers: list[Iatt 
         await edge.setattr(core.internal, inode, times_of(model), None)  # it may have recorded none
         answers[child] = await edge.lookup(core.internal, parent, name, core.keys.ask)
     return True
+
+
+async def _accuse_unmade(core: Core, child: int, source: int, model: Iatt) -> None:
+    """What has no gfid yet may have nothing else: owner, mode and xattrs shall be those that `source` has."""
+    if not core.keys.row(model.xdata)[child][METADATA]:
+        delta = core.keys.delta(METADATA, 0, 1 << child)
+        await core.children[source].xattrop(core.internal, _inode(core, model), ADD_ARRAY, delta, None)
 
 
 async def _takes(core: Core, child: int, parent: Inode, name: bytes, gfid: bytes) -> bool:

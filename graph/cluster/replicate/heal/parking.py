@@ -184,6 +184,8 @@ async def remove_unmade(core: Core, child: int, parent: Inode, name: bytes) -> N
     """
     edge = core.children[child]
     found = await edge.lookup(core.internal, parent, name, {GFID_LESS: b""})
+    if any(found.gfid):
+        raise FopError(errno.EAGAIN, f"{core.name}: {name!r} on {edge.name} has got a gfid meanwhile")
     if stat.S_ISREG(found.mode) and found.size:
         raise FopError(errno.ENOTEMPTY, f"{core.name}: {name!r} on {edge.name} has no gfid, but contents")
     inode = Inode(found.gfid, found.type, core.graph.itable.inode_slots)

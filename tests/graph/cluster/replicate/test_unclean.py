@@ -16,6 +16,8 @@ from fusemux.bricks.brick import Brick
 from fusemux.bricks.features.index import Index
 from fusemux.bricks.prepare import prepare
 from fusemux.fuse.bridge import Bridge, BridgeOptions
+from fusemux.graph.cluster.replicate.heal.parking import remove_unmade
+from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.types import Frame, SetAttr
 from tests.graph.cluster.replicate.volume import VOLUME_ID, Volume, brick_sections
@@ -282,6 +284,33 @@ def test_what_a_copy_was_making_when_the_process_died_is_there_on_all_or_none(pa
 
 
 @pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_a_copy_had_only_begun_to_make_does_not_take_the_owner_from_the_others(
+    paths: list[str], kind: str
+) -> None:
+    """It has a name there, and nothing else yet."""
+
+    async def main() -> None:
+        async with life(paths, killed=True) as volume:
+            await (volume.mkdir if kind == "directory" else volume.create)("x")
+            await volume.chown("x", 1000, 1000)
+            await volume.chmod("x", 0o640)
+            if kind == "directory":
+                os.rmdir(volume.at(0, "x"))
+                os.mkdir(volume.at(0, "x"))
+            else:
+                os.unlink(volume.at(0, "x"))
+                open(volume.at(0, "x"), "wb").close()
+            os.unlink(volume.handle(0, volume.gfid(1, "x")))
+        async with life(paths) as volume:
+            assert not (await volume.replicate.healer.sweep()).failed
+            assert volume.tree(0) == volume.tree(1) == volume.tree(2)
+            there = os.stat(volume.at(0, "x"))
+            assert (there.st_uid, there.st_gid, there.st_mode & 0o7777) == (1000, 1000, 0o640)
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
 def test_a_file_whose_handle_a_suspect_has_lost_is_not_made_twice(paths: list[str], kind: str) -> None:
     """Healing its new place looks for it by its gfid."""
 
@@ -330,6 +359,17 @@ def test_what_a_suspect_was_making_is_made_anew_when_its_gfid_has_another_name_t
             await volume.replicate.healer.sweep()
             assert volume.tree(0) == volume.tree(1) == volume.tree(2)
             assert not volume.replicate.trust.unclean
+
+    trio.run(main)
+
+
+def test_what_has_got_its_gfid_meanwhile_is_not_removed_as_unmade(paths: list[str]) -> None:
+    async def main() -> None:
+        async with life(paths) as volume:
+            await volume.create("f")
+            with pytest.raises(FopError, match="has got a gfid meanwhile"):
+                await remove_unmade(volume.replicate, 1, volume.graph.itable.root, b"f")
+            assert volume.has(1, "f")
 
     trio.run(main)
 
