@@ -38,15 +38,9 @@ class Chaos:
 
         async def call(*args: Any) -> Any:
             without_space = await sim.before(brick, name)
-            if sim.journals:
-                with sim.journals[brick].recording():  # the brick itself never waits
-                    if without_space:
-                        return await self._without_space(fop, method, args)
-                    reply = await method(*args)
-            elif without_space:
+            if without_space:
                 return await self._without_space(fop, method, args)
-            else:
-                reply = await method(*args)
+            reply = await method(*args)
             await sim.after(brick)
             return reply
 
@@ -56,9 +50,6 @@ class Chaos:
         async def call(*args: Any) -> Any:
             if self.sim.dead:
                 raise Killed
-            if self.sim.journals:
-                with self.sim.journals[self.brick].recording():
-                    return await method(*args)
             return await method(*args)
 
         return call

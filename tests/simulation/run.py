@@ -36,7 +36,7 @@ from fusemux.graph.framework.process import Process
 from tests.graph.cluster.replicate.volume import Volume, brick_sections
 from tests.simulation.chaos import Chaos, Failure, Killed
 from tests.simulation.ground import Ground
-from tests.simulation.power import Journal, installed
+from tests.simulation.power import Journal, recorded
 from tests.simulation.steps import Steps
 
 __all__ = ["Failure", "simulate"]
@@ -62,7 +62,7 @@ class Simulation(Steps):
         self.full: int | None = None
         self.calm = False
         self.suspends = seed % 4 > 0  # else all goes the way of bricks that never wait
-        self.journals = [Journal(f"{path}-trash") for path in paths] if seed % 3 == 0 else []
+        self.journals = [Journal(path) for path in paths] if seed % 3 == 0 else []
         self.lives = 0
         self.dead = False
         self.left = -1  # calls until the process is killed
@@ -307,10 +307,9 @@ def simulate(seed: int, ground: Ground, *, copies: int = 3, arbiter: bool = Fals
 
     Raises Failure, or whatever an operation that had to succeed has raised.
     """
-    with _deterministic(seed), installed(), ground.bricks(copies) as paths:
+    with _deterministic(seed), ground.bricks(copies) as paths:
         sim = Simulation(seed, paths, arbiter=arbiter, verbose=verbose)
         clock = trio.testing.MockClock(autojump_threshold=0)
-        trio.run(sim.run, clock=clock)
-        for journal in sim.journals:
-            journal.sync()
+        with recorded(sim.journals):
+            trio.run(sim.run, clock=clock)
     return sim.calls.hexdigest()
