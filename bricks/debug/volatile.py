@@ -38,9 +38,9 @@ log = logging.getLogger("fusemux.debug")
 class Image:
     """One file as it was when it was last synced: its size, and the blocks that were changed since."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, flags: int = os.O_NOFOLLOW) -> None:
         """Raises OSError."""
-        self.fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | flags)
         self.size = os.fstat(self.fd).st_size
         self.blocks: dict[int, bytes] = {}
 
@@ -115,13 +115,20 @@ class Volatile(Translator):
         image = self.unsynced.get(gfid)
         if image is None:
             try:
-                image = self.unsynced[gfid] = Image(self._store.handle_path(gfid))
+                image = self.unsynced[gfid] = self._image(gfid)
             except OSError:
                 return  # then the change will fail, too
         if start < image.size:
             self.bytes += image.keep(start, end)
         while self.bytes > self.opt.memory or len(self.unsynced) > _FILES_MAX:
             self._let_go(next(iter(self.unsynced)))
+
+    def _image(self, gfid: bytes) -> Image:
+        """Raises OSError."""
+        file = self._store.opened.get(gfid)
+        if file is not None and file.nameless:  # and its last name may come back
+            return Image(f"/proc/self/fd/{file.fd}", 0)
+        return Image(self._store.handle_path(gfid))
 
     def _let_go(self, gfid: bytes) -> None:
         image = self.unsynced.pop(gfid, None)

@@ -161,3 +161,18 @@ def test_elsewhere_than_above_posix_it_is_refused(fusemux_volume: GraphVolume) -
 
     with pytest.raises(FusemuxError, match="belongs right above storage/posix"):
         fusemux_volume.run(scenario)
+
+
+def test_a_file_that_loses_its_name_while_it_is_open_is_put_back(fusemux_volume: GraphVolume) -> None:
+    async def scenario(volume: GraphVolume) -> None:
+        await volume.write("/file", OLD, sync=True)
+        async with volume.open("/file") as file:
+            path = volume.brick(0).path / ".glusterfs/unlink"
+            await volume.unlink("/file")
+            await file.write(b"new")
+            kept = os.open(next(path.iterdir()), os.O_RDONLY)
+            await volume.power_cut()
+        assert os.pread(kept, len(OLD), 0) == OLD
+        os.close(kept)
+
+    fusemux_volume.run(scenario)
