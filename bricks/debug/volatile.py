@@ -4,10 +4,14 @@ It stands right above storage/posix.  Before the first change of a block (4 KiB)
 is kept in memory; fsync(2), syncfs(2) and synchronous writes let it go.  `lose_power` says that the brick's end is a power
 cut: when the brick then stops, all that is kept is written back and each file gets the size it had.
 
-What it models is a journalling file system in its usual mode: names, attributes and xattrs survive in the order they
-were made (so a file that was never synced is there, and empty), contents only if they were synced.  Since a real
-kernel writes back when it pleases, the least recently begun files are let go when more than `memory` is kept or too many
-files are open.  A brick that is stopped or killed without a power cut keeps everything.
+What it models is a journalling file system in its usual mode: contents survive only if they were synced; names, attributes and
+xattrs in the order they were made.  How many of these it has on its disk at the moment of the cut is its own affair.  Without
+option `names` it is all of them (so a file that was never synced is there, and empty).  With it, it is those that were made before the last
+sync of anything in the brick (journal.py): what programs must be prepared for.
+
+Since a real kernel writes back when it pleases, the least recently begun files, and the oldest changes of names and attributes, are let
+go when more than `memory` is kept of either or too many files are open.  A brick that is stopped or killed without a power cut
+keeps everything.
 """
 
 from __future__ import annotations
@@ -15,9 +19,11 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
+from fusemux.bricks.debug import recording
+from fusemux.bricks.debug.journal import Journal
 from fusemux.bricks.storage.posix import Posix
 from fusemux.graph.framework.errors import FusemuxError
 from fusemux.graph.framework.inode import Fd, Inode
@@ -77,12 +83,15 @@ class Volatile(Translator):
     options = (
         Option("memory", "size", "64MB", "How much of what was overwritten and not synced is kept.",
                key="debug.volatile-memory", low=BLOCK),
+        Option("names", "bool", "off", "Whether a power cut also takes names, attributes and xattrs made since the last sync.",
+               key="debug.volatile-names"),
     )  # fmt: skip
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.unsynced: OrderedDict[bytes, Image] = OrderedDict()  # by gfid
         self.bytes = 0
+        self.journal: Journal | None = None
         self._power_lost = False
 
     async def init(self) -> None:
@@ -91,6 +100,28 @@ class Volatile(Translator):
             raise FusemuxError(f"{self.name}: {self.type} belongs right above storage/posix, not above {below.type}")
         assert below.store is not None, "children are initialised first"
         self._store = below.store
+        self._keep_names()
+
+    def reconfigure(self, given: Mapping[str, str]) -> None:
+        super().reconfigure(given)
+        self._keep_names()
+
+    def _keep_names(self) -> None:
+        """Begin or end to note changes of names, as the options say."""
+        if self.journal is None and self.opt.names:
+            trash = f"{self._store.path}/.glusterfs/unlink"  # is cleared when a brick starts
+            self.journal = Journal(self._store.path, trash, whole=True, memory_bytes=self.opt.memory)
+            recording.begin(self.journal)
+        elif self.journal is not None and not self.opt.names:
+            self._forget_names()
+        if self.journal is not None:
+            self.journal.memory_bytes = self.opt.memory
+
+    def _forget_names(self) -> None:
+        if self.journal is not None:
+            recording.end(self.journal)
+            self.journal.lasts(self.journal.made)
+            self.journal = None
 
     async def fini(self) -> None:
         for gfid, image in self.unsynced.items():
@@ -102,8 +133,18 @@ class Volatile(Translator):
             image.close()
         if self._power_lost:
             log.info("%s: injected a power cut, %d files lost what was not synced", self.name, len(self.unsynced))
+            self._lose_names()
         self.unsynced.clear()
         self.bytes = 0
+        self._forget_names()
+
+    def _lose_names(self) -> None:
+        if self.journal is None:
+            return
+        count = len(self.journal.changes)
+        for change, error in self.journal.back_to(0):
+            log.error("%s: a change cannot be undone (%s): %s", self.name, type(change).__name__, error)
+        log.info("%s: %d changes of names and attributes went with it", self.name, count)
 
     def lose_power(self) -> None:
         """The end of this brick, which comes now, is a power cut."""
@@ -202,4 +243,5 @@ class Volatile(Translator):
         self.unsynced[gfid] = image
 
     def statedump(self) -> dict[str, Any]:
-        return {"unsynced-files": len(self.unsynced), "kept-bytes": self.bytes}
+        changes = 0 if self.journal is None else len(self.journal.changes)
+        return {"unsynced-files": len(self.unsynced), "kept-bytes": self.bytes, "unsynced-changes": changes}

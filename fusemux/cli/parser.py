@@ -246,7 +246,11 @@ def _bricks(parser: argparse.ArgumentParser) -> None:
         ("freeze", "let every fop on a brick wait"),
         ("fill", "refuse with ENOSPC whatever needs space on a brick"),
         ("corrupt", "flip a bit of a file on a brick"),
-        ("power-cut", "take a brick down without what was not synced (volume option debug.volatile posix)"),
+        (
+            "power-cut",
+            "take a brick down without what was not synced (volume option debug.volatile posix): contents, and "
+            "with debug.volatile-names on also names and attributes",
+        ),
     ):
         command = _add(commands, name, help, "faults:brick")
         command.add_argument("name", metavar="VOLUME")

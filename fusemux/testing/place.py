@@ -58,6 +58,8 @@ class Place:
     def _define(self, wish: Wish) -> None:
         drawn = read_short(wish.spec, self.bricks)
         layers = {"debug.trace": "dht", "debug.volatile": "posix" if wish.volatile else "off"}
+        if wish.volatile_names:
+            layers["debug.volatile-names"] = "on"
         sized = any(brick.ramdisk_bytes for brick in drawn.bricks)
         volume: Volume = replace(
             drawn,

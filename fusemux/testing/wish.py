@@ -29,6 +29,7 @@ class Wish:
     options: Mapping[str, str] = field(default_factory=dict)  # of the volume
     mount_options: tuple[str, ...] = ()
     volatile: bool = True  # bricks can lose power
+    volatile_names: bool = False  # and with it names and attributes
     disk: bool = False  # bricks lie in the temporary directory, not in memory
 
 
@@ -45,13 +46,17 @@ def wish_of(args: Sequence[Any], words: Mapping[str, Any]) -> Wish:
     backend = words.get("backend", "mount")
     if backend not in _BACKENDS:
         raise WishError(f"fusemux marker: backend {backend!r}; known are {', '.join(_BACKENDS)}")
+    volatile = words.get("volatile", True)
+    if volatile not in (True, False, "names"):
+        raise WishError(f"fusemux marker: volatile {volatile!r}; known are True, False and 'names'")
     return Wish(
         spec=",".join([*args, *(f"{key}={value}" for key, value in shape.items())]) or DEFAULT_SPEC,
         volfile=os.fspath(words["volfile"]) if "volfile" in words else None,
         backend=backend,
         options={key: _text(value) for key, value in words.get("options", {}).items()},
         mount_options=tuple(words.get("mount_options", ())),
-        volatile=bool(words.get("volatile", True)),
+        volatile=bool(volatile),
+        volatile_names=volatile == "names",
         disk=bool(words.get("disk", False)),
     )
 

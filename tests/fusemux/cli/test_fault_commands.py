@@ -140,6 +140,19 @@ def test_a_brick_loses_power(fusemux_volume: Volume, fusemux: Command) -> None:
     assert [brick.read_bytes("file") for brick in fusemux_volume.bricks] == [b"not synced", b""]
 
 
+def test_a_brick_loses_names_too_where_that_is_asked_for(fusemux_volume: Volume, fusemux: Command) -> None:
+    assert fusemux("volume", "set", "test", "debug.volatile-names", "on").status == 0
+    (fusemux_volume.path / "file").write_bytes(b"not synced")
+    (fusemux_volume.path / "dir").mkdir()
+    assert fusemux("brick", "power-cut", "test", "1").status == 0
+    names = [sorted(name for name in os.listdir(brick.path) if name != ".glusterfs") for brick in fusemux_volume.bricks]
+    assert names == [["dir", "file"], []]
+    assert fusemux("brick", "start", "test", "1").status == 0
+    fusemux_volume.wait_healed()
+    assert fusemux_volume.bricks_identical()
+    assert fusemux_volume.brick(1).read_bytes("file") == b"not synced"
+
+
 @pytest.mark.fusemux("1", volatile=False)
 def test_a_brick_that_keeps_everything_cannot_lose_power(fusemux_volume: Volume, fusemux: Command) -> None:
     done = fusemux("brick", "power-cut", "test", "0")

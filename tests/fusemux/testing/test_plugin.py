@@ -114,11 +114,15 @@ def test_typo(fusemux_volume): ...
 
 @pytest.mark.fusemux("2by2", backend="graph")
 def test_spec(fusemux_volume): ...
+
+@pytest.mark.fusemux(volatile="name")
+def test_volatile(fusemux_volume): ...
 """
     shown = run(tmp_path, suite).stdout
-    assert "2 errors" in shown
+    assert "3 errors" in shown
     assert "unknown word 'replicas'; known are" in shown
     assert "'2by2' is no shape" in shown
+    assert "volatile 'name'; known are True, False and 'names'" in shown
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,27 @@ def test_one_brick_that_lost_power_is_healed(fusemux_volume: Volume) -> None:
     assert path.read_bytes()[:1] == b"2"
 
 
+@pytest.mark.fusemux(replica=3, volatile="names", options={"cluster.ensure-durability": "off"})
+def test_a_power_cut_takes_names_that_were_not_synced(fusemux_volume: Volume) -> None:
+    old, new, kept = (fusemux_volume.path / name for name in ("old", "new", "kept"))
+    old.write_bytes(b"old")
+    os.chmod(old, 0o644)
+    sync(old)
+    kept.write_bytes(b"kept")
+    sync(kept)
+    folder = os.open(fusemux_volume.path, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+    os.chmod(old, 0o600)
+    old.rename(new)
+    kept.with_name("lost").write_bytes(b"lost")
+    fusemux_volume.power_cut()
+    assert sorted(os.listdir(fusemux_volume.path)) == ["kept", "old"]
+    assert (old.stat().st_mode & 0o777, kept.read_bytes()) == (0o644, b"kept")
+    fusemux_volume.wait_healed()
+    assert fusemux_volume.bricks_identical()
+
+
 @pytest.mark.fusemux(replica=2, volatile=False)
 def test_without_the_layer_a_power_cut_is_refused(fusemux_volume: Volume) -> None:
     with pytest.raises(Refused, match=r"debug\.volatile"):
