@@ -37,6 +37,7 @@ class Recall:
     def get(self, gfid: bytes) -> Iatt | None:
         if self._links != self._process.links:  # a brick went or came, a fault was placed, an option changed
             self._links = self._process.links
+            self.changes += 1
             self._seen.clear()
         return self._seen.get(gfid)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -13,24 +12,9 @@ from fusemux.fuse.bridge import Bridge
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.types import Frame, SetAttr
 from fusemux.testing.graph import GraphVolume
+from tests.fusemux.fuse.bridged import KINDS, bridged
 
 ROOT = 1
-KINDS = [
-    pytest.param(spec, id=spec, marks=pytest.mark.fusemux(backend="graph", **options))
-    for spec, options in {"one brick": {}, "distribute": {"distribute": 2}, "2x2": {"distribute": 2, "replica": 2}}.items()
-]  # fmt: skip
-
-
-def bridged(volume: GraphVolume, scenario: Callable[[Bridge], Awaitable[None]]) -> None:
-    async def main(volume: GraphVolume) -> None:
-        bridge = Bridge(volume.served.graph)
-        try:
-            await scenario(bridge)
-        finally:
-            await bridge.disconnect()
-            bridge.close()
-
-    volume.run(main)
 
 
 async def forgotten(bridge: Bridge) -> tuple[int, int, int, list[int]]:

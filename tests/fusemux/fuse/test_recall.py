@@ -5,17 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusemux.fuse.bridge import Bridge, BridgeOptions
+from fusemux.fuse.bridge import Bridge
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.types import Frame, Iatt, SetAttr
 from fusemux.testing.graph import GraphVolume
+from tests.fusemux.fuse.bridged import KINDS, bridged
 from tests.fusemux.fuse.memory import Memory
 
 FILES = st.sampled_from([b"f", b"g"])
@@ -25,10 +26,6 @@ STEPS = st.one_of(
     st.tuples(st.sampled_from(["create", "mknod", "symlink", "unlink", "link", "tmpfile"]), PLACES, FILES),
     st.tuples(st.sampled_from(["mkdir", "rmdir", "rename", "chmod", "utime", "acl", "list"]), PLACES, DIRECTORIES),
 )
-KINDS = [
-    pytest.param(spec, id=spec, marks=pytest.mark.fusemux(backend="graph", **options))
-    for spec, options in {"one brick": {}, "distribute": {"distribute": 2}, "2x2": {"distribute": 2, "replica": 2}}.items()
-]  # fmt: skip
 
 
 class Asker:
@@ -116,20 +113,6 @@ class Asker:
         await self.bridge.releasedir(Frame(), fh)
 
 
-def remembering(volume: GraphVolume, scenario: Callable[[Bridge], Awaitable[None]]) -> None:
-    """Run it with a bridge that answers from memory."""
-
-    async def main(volume: GraphVolume) -> None:
-        bridge = Bridge(volume.served.graph, options=BridgeOptions(sole_writer=True))
-        try:
-            await scenario(bridge)
-        finally:
-            await bridge.disconnect()
-            bridge.close()
-
-    volume.run(main)
-
-
 @pytest.mark.parametrize("spec", KINDS)
 def test_whatever_happens_it_says_what_the_bricks_say(fusemux_volume: GraphVolume, spec: str) -> None:
     @settings(max_examples=20, deadline=None)
@@ -141,7 +124,7 @@ def test_whatever_happens_it_says_what_the_bricks_say(fusemux_volume: GraphVolum
             for step in steps:
                 await asker.step(*step)
 
-        remembering(fusemux_volume, scenario)
+        bridged(fusemux_volume, scenario, sole_writer=True)
 
     run()
 
@@ -161,7 +144,7 @@ def test_a_change_of_entries_needs_no_question_to_the_bricks(fusemux_volume: Gra
         after: Iatt = await bridge.getattr(Frame(), 1)
         assert after.mtime_ns == after.ctime_ns > before.mtime_ns
 
-    remembering(fusemux_volume, scenario)
+    bridged(fusemux_volume, scenario, sole_writer=True)
 
 
 @pytest.mark.parametrize("spec", KINDS)
@@ -172,7 +155,7 @@ def test_a_time_that_lies_ahead_is_not_taken_to_stay(fusemux_volume: GraphVolume
         await asker.compare()
         await asker.step("create", (), b"f")
 
-    remembering(fusemux_volume, scenario)
+    bridged(fusemux_volume, scenario, sole_writer=True)
 
 
 @pytest.mark.fusemux(distribute=2, backend="graph")
@@ -192,7 +175,7 @@ def test_what_failed_half_way_is_looked_at(fusemux_volume: GraphVolume, what: st
             await asker.compare()
             await fault.clear()
 
-    remembering(fusemux_volume, scenario)
+    bridged(fusemux_volume, scenario, sole_writer=True)
 
 
 @pytest.mark.fusemux(replica=2, backend="graph")
@@ -205,7 +188,7 @@ def test_when_the_bricks_go_it_does_not_pretend(fusemux_volume: GraphVolume) -> 
             await bridge.getattr(Frame(), 1)
         assert raised.value.errno == errno.ENOTCONN
 
-    remembering(fusemux_volume, scenario)
+    bridged(fusemux_volume, scenario, sole_writer=True)
 
 
 def test_an_answer_that_a_change_overtook_is_not_kept(play: Callable[..., None]) -> None:
@@ -215,6 +198,20 @@ def test_an_answer_that_a_change_overtook_is_not_kept(play: Callable[..., None])
         await bridge.setattr(Frame(), 1, 0, None, SetAttr(mode=0o700))
         bridge.recall.keep(old, changes)
         assert stat.S_IMODE((await bridge.getattr(Frame(), 1)).mode) == 0o700
+
+    play(scene, sole_writer=True)
+
+
+def test_an_answer_that_a_change_of_the_graph_overtook_is_not_kept(play: Callable[..., None]) -> None:
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        root = bridge.known[1]
+        assert bridge.recall.get(root.gfid) is None
+        old = await bridge.top.stat(Frame(), root)
+        changes = bridge.recall.changes
+        bridge.graph.relink()
+        assert bridge.recall.get(root.gfid) is None  # somebody else asks first
+        bridge.recall.keep(old, changes)
+        assert bridge.recall.get(root.gfid) is None
 
     play(scene, sole_writer=True)
 
