@@ -67,7 +67,7 @@ class LookupFops(Stamps):
             return self.iatt(gfid, st, times)
         present = self.xattrs.list(directory.fd, name)
         if GFID_LESS in xdata and not stat.S_ISDIR(st.st_mode):
-            self._mend_records(directory, name, st, present)
+            self._check_records(directory, name, st, present)
         answers = self.answers(xdata, gfid, present, (directory.fd, name))
         return self.iatt(gfid, st, times, answers)
 
@@ -139,14 +139,16 @@ class LookupFops(Stamps):
         """Whether the handle of a file is this object."""
         return self.stat_at(self.gl, path_of(gfid).encode()).st_ino == st.st_ino
 
-    def _mend_records(self, directory: DirHandle, name: bytes, st: os.stat_result, present: Iterable[bytes]) -> None:
+    def _check_records(self, directory: DirHandle, name: bytes, st: os.stat_result, present: Iterable[bytes]) -> None:
         """A file just seen at `name` must have recorded that, and no names that it does not have."""
         if not self.gfid2path:
             return
         key, _ = path_record(self.GFID2PATH, directory.slash, name)
         recorded = [known for known in present if known.startswith(self.GFID2PATH)]
-        if key in recorded and len(recorded) == st.st_nlink - 1:
-            return
+        if key not in recorded or len(recorded) != st.st_nlink - 1:
+            self.mend_records(directory, name, st, recorded)
+
+    def mend_records(self, directory: DirHandle, name: bytes, st: os.stat_result, recorded: list[bytes]) -> None:
         here = self.path_at(directory, name)
         self.record_name(here, directory, name)
         for known in recorded:
@@ -202,8 +204,10 @@ class LookupFops(Stamps):
 
     def check_link(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
         """The handle of a directory just seen at `name` must lead there: a crash in mkdir or rename may have left another."""
-        if gfid == ROOT_GFID or self.link_is(directory, name, gfid):
-            return
+        if gfid != ROOT_GFID and not self.link_is(directory, name, gfid):
+            self.mend_link(directory, name, gfid)
+
+    def mend_link(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
         with suppress(FileNotFoundError):
             os.unlink(path_of(gfid), dir_fd=self.gl)
         self.link_directory(directory, name, gfid)

@@ -133,10 +133,13 @@ class _Threaded(Store):
         self._only_locked()
         super().give_handle(directory, name, gfid)
 
-    def check_link(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
-        if not self.lock.held() and not self.link_is(directory, name, gfid):
-            raise _Mend
-        super().check_link(directory, name, gfid)
+    def mend_link(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
+        self._only_locked()
+        super().mend_link(directory, name, gfid)
+
+    def mend_records(self, directory: DirHandle, name: bytes, st: os.stat_result, recorded: list[bytes]) -> None:
+        self._only_locked()
+        super().mend_records(directory, name, st, recorded)
 
     def _only_locked(self) -> None:
         if not self.lock.held():
