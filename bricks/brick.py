@@ -233,6 +233,10 @@ class _Calls:
     def passes(self) -> bool:
         return self._top.passes
 
+    @property
+    def recalls(self) -> bool:
+        return self._top.recalls
+
     def _counted(self, graph: Graph, name: str) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any) -> Any:
             with trio.CancelScope() as scope:

@@ -147,7 +147,7 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
 
     def _stale_attributes(self, stale: StaleAttributes) -> None:
         """A heal has changed a directory."""
-        self.recall.forget(stale.directory.gfid)
+        self.recall.look_again(stale.directory.gfid)
         nodeid = self.nodes.find(stale.directory)
         if nodeid is not None and self.on_invalidate is not None:
             self.on_invalidate(nodeid)

@@ -76,6 +76,11 @@ class Edge:
     def name(self) -> str:
         return self.translator.name
 
+    @property
+    def recalls(self) -> bool:
+        """Whether what came through here may be answered from memory the next time (`Translator.recalls`)."""
+        return self.weaver is None and self.translator.recalls
+
     def bind(self, *, strict: bool) -> None:
         """Bind every fop.  All edges below must have been linked before."""
         self.strict = strict

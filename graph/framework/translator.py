@@ -121,6 +121,15 @@ class Translator:
         """
         return self.children[0].translator.backing(fd)
 
+    @property
+    def recalls(self) -> bool:
+        """Whether what this subtree has answered may be answered from memory, as long as nobody changes it.
+
+        Not while a brick is away, nor where somebody wants to see every call.
+        """
+        watched = hasattr(self, "around") and (self.intercepts("lookup") or self.intercepts("stat"))
+        return not watched and all(edge.recalls for edge in self.children)
+
     def now(self, fop: str) -> Callable[..., Any] | None:
         """The plain function that does what the method `fop` does, where that never waits; asked at linking.
 

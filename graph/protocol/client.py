@@ -92,6 +92,10 @@ class Client(Translator):
     def passes(self) -> bool:
         return self.brick is not None and getattr(self.brick.edge, "passes", False)
 
+    @property
+    def recalls(self) -> bool:
+        return self.brick is not None and self.up and bool(self.brick.edge.recalls)
+
     def backing(self, fd: Fd) -> int | None:
         mine = fd.ctx[self.fd_slot]
         if mine is None or mine.session is not self.session or not self.edge.passes:

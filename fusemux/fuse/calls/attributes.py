@@ -25,11 +25,20 @@ class AttributeCalls(BridgeState):
         """Attributes; through the open file `fh` where one is given."""
         if fh and fh in self.files:
             return self.top.stat(frame, self.files[fh].fd)
+        iatt = self.recalled(nodeid)
+        if iatt is not None:
+            return _answer(iatt)
         inode = self.known.get(nodeid)
         if inode is not None and inode.type == stat.S_IFDIR and not self.nodes.removed:
-            iatt = self.recall.get(inode.gfid)
-            return self._look_at_directory(frame, inode) if iatt is None else _answer(iatt)
+            return self._look_at_directory(frame, inode)
         return self._getattr(frame, nodeid)
+
+    def recalled(self, nodeid: int) -> Iatt | None:
+        """The attributes of a directory that are remembered (`recall.py`), None where they are not."""
+        inode = self.known.get(nodeid)
+        if inode is None or inode.type != stat.S_IFDIR or self.nodes.removed:
+            return None
+        return self.recall.get(inode.gfid)
 
     async def _look_at_directory(self, frame: Frame, inode: Inode) -> Iatt:
         changes = self.recall.changes
@@ -55,7 +64,7 @@ class AttributeCalls(BridgeState):
             try:
                 iatt = await self._on(nodeid, "setattr", frame, attrs)
             finally:
-                self.recall.forget(inode.gfid)
+                self.recall.look_again(inode.gfid)
         return iatt if iatt is not None else await self.getattr(frame, nodeid, fh)
 
     def _set_of_removed(self, nodeid: int, attrs: SetAttr) -> Iatt:

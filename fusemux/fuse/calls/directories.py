@@ -117,5 +117,5 @@ class DirectoryCalls(BridgeState):
         if directory.fd is None:
             return []
         entries: list[DirEntry] = await self.top.readdir(frame, directory.fd, count, offset, plus)
-        self.recall.forget(directory.fd.inode.gfid)  # it was read: an access time
+        self.recall.look_again(directory.fd.inode.gfid)  # it was read: an access time
         return entries

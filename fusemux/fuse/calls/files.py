@@ -58,7 +58,7 @@ class FileCalls(NameCalls, AttributeCalls):
                 return await self._open_existing(frame, parent, name, flags)
             raise
         fd.inode.bare = True
-        self.recall.entry_changed(directory.gfid, frame.time_ns)
+        self.recall.came(directory.gfid, name, frame.time_ns)
         nodeid = self.nodes.enter(iatt, parent, name)
         return nodeid, iatt, self._opened(fd, nodeid, frame)
 

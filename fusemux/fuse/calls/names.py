@@ -7,21 +7,27 @@ through and must not: names of more than 255 bytes.
 from __future__ import annotations
 
 import errno
+import logging
 import stat
 
+from fusemux.fuse.calls.recall import NAMES_MAX
 from fusemux.fuse.calls.state import NAME_MAX, BridgeState, unknown_node
 from fusemux.fuse.nodes import ROOT_ID
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.gfids import gfid_of
-from fusemux.graph.framework.inode import Inode
-from fusemux.graph.framework.types import Frame, Iatt
+from fusemux.graph.framework.inode import Fd, Inode
+from fusemux.graph.framework.types import Frame, Iatt, gfid_text
 
 __all__ = ["NameCalls"]
+
+log = logging.getLogger("fusemux.fuse")
 
 _GFID_REQ = (
     b"gfid-req"  # in a lookup's xdata: a gfid for what has none, because it was made on the bricks or a crash came
 )
 _PATH = b"glusterfs.ancestry.path"
+_ADDRESS = b"@"  # in NAME@VOLUME-dht:SUBVOLUME, by which distribute finds a name wherever it hashes to
+_BATCH = 512
 _RENAME_FLAGS = (0, 1, 2)  # RENAME_NOREPLACE, RENAME_EXCHANGE
 
 
@@ -45,20 +51,61 @@ class NameCalls(BridgeState):
 
     # -- finding ---------------------------------------------------------------------------------------------
 
+    def lacks(self, parent: int, name: bytes) -> bool:
+        """Whether it is known, without asking, that a lookup of this name answers ENOENT."""
+        directory = self.known.get(parent)
+        if directory is None or not self.recall.lacks(directory.gfid, name):
+            return False
+        special = name == b"." or name == b".." or _ADDRESS in name
+        return not special and len(name) <= NAME_MAX
+
     async def lookup(self, frame: Frame, parent: int, name: bytes) -> tuple[int, Iatt]:
         """Node id and attributes; the kernel holds one reference more.  ENOENT is raised."""
         if name == b"." or name == b"..":
             return await self._lookup_dots(frame, parent, name)
         directory = self._parent(parent, name)
+        if self.lacks(parent, name):
+            raise FopError(errno.ENOENT)
         try:
             iatt = await self.top.lookup(frame, directory, name)
         except FopError as error:
             if error.errno == errno.ENOENT:
                 self.nodes.vacate((parent, name))
+                if self.recall.in_vain(directory.gfid):
+                    await self._read_names(directory)
             if error.errno != errno.ENODATA:
                 raise
             iatt = await self.top.lookup(frame, directory, name, {_GFID_REQ: self.graph.process.new_gfid()})
         return self.nodes.enter(iatt, parent, name), iatt
+
+    async def _read_names(self, directory: Inode) -> None:
+        """All names of a directory, to be remembered, unless they are very many."""
+        changes = self.recall.changes
+        names = None
+        fd = self.itable.fd(directory, 0)
+        try:
+            await self.top.opendir(Frame(), directory, fd)
+            try:
+                names = await self._names_in(fd)
+            finally:
+                await self.top.release(Frame(), fd)
+        except FopError as error:
+            log.debug("the names in %s cannot be read: %s", gfid_text(directory.gfid), error)
+        finally:
+            self.nodes.closed(fd)
+        self.recall.know(directory.gfid, names, changes)
+
+    async def _names_in(self, fd: Fd) -> list[bytes] | None:
+        """None when they are more than are remembered."""
+        names: list[bytes] = []
+        offset = 0
+        while len(names) <= NAMES_MAX:
+            entries = await self.top.readdir(Frame(), fd, _BATCH, offset, False)
+            if not entries:
+                return names
+            names += [entry.name for entry in entries]
+            offset = entries[-1].offset
+        return None
 
     async def _lookup_dots(self, frame: Frame, nodeid: int, name: bytes) -> tuple[int, Iatt]:
         """Those who come with a file handle (open_by_handle_at, NFS) ask for the node itself, and for a directory's parent.
@@ -119,15 +166,17 @@ class NameCalls(BridgeState):
         except BaseException:
             self.recall.forget(directory.gfid)
             raise
-        self.recall.entry_changed(directory.gfid, frame.time_ns)
+        self.recall.came(directory.gfid, name, frame.time_ns)
         return self.nodes.enter(iatt, parent, name), iatt
 
     async def mkdir(self, frame: Frame, parent: int, name: bytes, mode: int) -> tuple[int, Iatt]:
         directory = self._parent(parent, name)
         try:
             iatt = await self.top.mkdir(frame, directory, name, mode & 0o7777, self.graph.process.new_gfid())
-        finally:
+        except BaseException:
             self.recall.forget(directory.gfid)
+            raise
+        self.recall.directory_came(directory.gfid, name, made=iatt.gfid)
         return self.nodes.enter(iatt, parent, name), iatt
 
     async def symlink(self, frame: Frame, parent: int, name: bytes, text: bytes) -> tuple[int, Iatt]:
@@ -137,7 +186,7 @@ class NameCalls(BridgeState):
         except BaseException:
             self.recall.forget(directory.gfid)
             raise
-        self.recall.entry_changed(directory.gfid, frame.time_ns)
+        self.recall.came(directory.gfid, name, frame.time_ns)
         return self.nodes.enter(iatt, parent, name), iatt
 
     async def link(self, frame: Frame, nodeid: int, newparent: int, newname: bytes) -> tuple[int, Iatt]:
@@ -147,7 +196,7 @@ class NameCalls(BridgeState):
         except BaseException:
             self.recall.forget(directory.gfid)
             raise
-        self.recall.entry_changed(directory.gfid, frame.time_ns)
+        self.recall.came(directory.gfid, newname, frame.time_ns)
         return self.nodes.enter(iatt, newparent, newname), iatt
 
     # -- removing and moving ---------------------------------------------------------------------------------
@@ -161,7 +210,7 @@ class NameCalls(BridgeState):
         except BaseException:
             self.recall.forget(directory.gfid)
             raise
-        self.recall.entry_changed(directory.gfid, frame.time_ns)
+        self.recall.went(directory.gfid, name, frame.time_ns)
         self.nodes.unnamed((parent, name), inode)
         if last is not None:
             self._remember(inode, last)
@@ -172,8 +221,11 @@ class NameCalls(BridgeState):
         last = await self._last_sight(frame, inode)
         try:
             await self.top.rmdir(frame, directory, name, inode)
-        finally:
+        except BaseException:
             self.recall.forget(directory.gfid, inode.gfid)
+            raise
+        self.recall.forget(inode.gfid)
+        self.recall.directory_went(directory.gfid, name)
         self.nodes.unnamed((parent, name), inode)
         self._remember(inode, last)
 
@@ -192,13 +244,18 @@ class NameCalls(BridgeState):
         changed = [node.gfid for node in (directory, newdirectory, inode, replaced) if node is not None]
         try:
             await self.top.rename(frame, directory, name, newdirectory, newname, inode, replaced, flags)
-        finally:
+        except BaseException:
             self.recall.forget(*changed)
+            raise
+        self.recall.look_again(*changed)
         if flags == 2 and replaced is not None:
             self.nodes.exchanged((parent, name), (newparent, newname), inode, replaced)
         elif replaced is not inode:
+            self.recall.directory_went(directory.gfid, name)
+            self.recall.directory_came(newdirectory.gfid, newname)
             self.nodes.moved((parent, name), (newparent, newname), inode, replaced)
             if replaced is not None:
+                self.recall.forget(replaced.gfid)
                 self._remember(replaced, last)
 
     async def _last_sight(self, frame: Frame, inode: Inode) -> Iatt | None:

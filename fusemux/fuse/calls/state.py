@@ -44,7 +44,7 @@ class BridgeState:
         self.files: dict[int, OpenFile] = {}
         self.directories: dict[int, OpenDirectory] = {}
         self.writeback_cache = writeback_cache
-        self.recall = Recall(graph.process, on=sole_writer)
+        self.recall = Recall(graph.process, graph.top, on=sole_writer)
         self._orphans: dict[int, Fd] = {}  # nodes without a name that are reached through an open file
         self._next_handle = count(1).__next__
 

@@ -25,7 +25,7 @@ class XattrCalls(BridgeState):
         try:
             await self._on(nodeid, "setxattr", frame, {name: value}, flags)
         finally:
-            self.recall.forget(inode.gfid)
+            self.recall.look_again(inode.gfid)
 
     async def getxattr(self, frame: Frame, nodeid: int, name: bytes) -> bytes:
         """ENODATA when there is none, or none for this user."""
@@ -47,4 +47,4 @@ class XattrCalls(BridgeState):
         try:
             await self._on(nodeid, "removexattr", frame, name)
         finally:
-            self.recall.forget(inode.gfid)
+            self.recall.look_again(inode.gfid)

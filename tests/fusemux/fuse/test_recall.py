@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,11 +22,30 @@ from tests.fusemux.fuse.memory import Memory
 
 FILES = st.sampled_from([b"f", b"g"])
 DIRECTORIES = st.sampled_from([b"d", b"e"])
+NAMES = [b"d", b"e", b"f", b"g", b"another-f", b"another-g"]
 PLACES = st.sampled_from([(), (b"d",), (b"e",), (b"d", b"e")])
 STEPS = st.one_of(
-    st.tuples(st.sampled_from(["create", "mknod", "symlink", "unlink", "link", "tmpfile"]), PLACES, FILES),
+    st.tuples(
+        st.sampled_from(["create", "mknod", "symlink", "unlink", "link", "tmpfile", "replace", "exchange"]),
+        PLACES,
+        FILES,
+    ),
     st.tuples(st.sampled_from(["mkdir", "rmdir", "rename", "chmod", "utime", "acl", "list"]), PLACES, DIRECTORIES),
 )
+
+
+async def gfid_at(lookup: Awaitable[Any]) -> bytes | None:
+    """What a lookup by the bridge, or by the graph, has found; None: nothing."""
+    try:
+        found = await lookup
+    except FopError as error:
+        assert error.errno == errno.ENOENT
+        return None
+    gfid: bytes = (found[1] if type(found) is tuple else found).gfid
+    return gfid
+
+
+_REFUSALS = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY, errno.EINVAL, errno.EISDIR)
 
 
 class Asker:
@@ -50,12 +70,18 @@ class Asker:
                 told: Iatt = await self.bridge.getattr(Frame(), node)
                 true: Iatt = await self.bridge.top.stat(Frame(), self.bridge.known[node])
                 assert told._replace(atime_ns=0) == true._replace(atime_ns=0)  # the healer reads directories, too
+                await self._compare_names(node)
+
+    async def _compare_names(self, node: int) -> None:
+        for name in NAMES:
+            told = await gfid_at(self.bridge.lookup(Frame(), node, name))
+            assert told == await gfid_at(self.bridge.top.lookup(Frame(), self.bridge.known[node], name))
 
     async def step(self, what: str, place: tuple[bytes, ...], name: bytes) -> None:
         try:
             await getattr(self, f"_{what}")(await self.enter(place), name)
         except FopError as error:
-            assert error.errno in (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY, errno.EINVAL)
+            assert error.errno in _REFUSALS
         await self.compare()
 
     async def _create(self, node: int, name: bytes) -> None:
@@ -93,6 +119,15 @@ class Asker:
         await self.bridge.lookup(Frame(), node, name)
         other = {b"d": b"e", b"e": b"d"}[name]
         await self.bridge.rename(Frame(), node, name, 1, other, 1)  # RENAME_NOREPLACE
+
+    async def _replace(self, node: int, name: bytes) -> None:
+        """Also of what is not empty, of a file by a directory, and of a directory by what is in it: refused."""
+        await self.bridge.lookup(Frame(), node, name)
+        await self.bridge.rename(Frame(), node, name, 1, {b"f": b"g", b"g": b"d"}[name], 0)
+
+    async def _exchange(self, node: int, name: bytes) -> None:
+        await self.bridge.lookup(Frame(), node, name)
+        await self.bridge.rename(Frame(), node, name, 1, {b"f": b"e", b"g": b"f"}[name], 2)
 
     async def _chmod(self, node: int, name: bytes) -> None:
         node = await self.enter((name,))

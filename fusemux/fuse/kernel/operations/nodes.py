@@ -35,8 +35,11 @@ _STATX = p.BODIES[Opcode.STATX].unpack_from
 # -- names to nodes ----------------------------------------------------------------------------------------------
 
 
-def lookup(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buffer, end: int) -> _Call:
-    return session.bridge.lookup(frame, nodeid, name(buffer, BODY, end))
+def lookup(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buffer, end: int) -> _Call | bytes:
+    wanted = name(buffer, BODY, end)
+    if session.bridge.lacks(nodeid, wanted):
+        return not_found(session, unique, errno.ENOENT)
+    return session.bridge.lookup(frame, nodeid, wanted)
 
 
 def found(session: Session, unique: int, nodeid: int, result: tuple[int, Iatt]) -> bytes:
@@ -70,7 +73,10 @@ def forget_many(session: Session, unique: int, nodeid: int, frame: Frame, buffer
 # -- attributes --------------------------------------------------------------------------------------------------
 
 
-def getattr_(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buffer, end: int) -> _Call:
+def getattr_(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buffer, end: int) -> _Call | bytes:
+    iatt = session.bridge.recalled(nodeid)
+    if iatt is not None:
+        return attributes(session, unique, nodeid, iatt)
     flags, fh = _GETATTR(buffer, BODY)
     return session.bridge.getattr(frame, nodeid, fh if flags & p.GETATTR_FH else 0)
 

@@ -66,6 +66,12 @@ class MemoryBridge:
         if hook is not None:
             await hook(*args)
 
+    def lacks(self, parent: int, name: bytes) -> bool:
+        return False
+
+    def recalled(self, nodeid: int) -> Iatt | None:
+        return None
+
     def _node(self, nodeid: int) -> Node:
         node = self.nodes.get(nodeid)
         if node is None:

@@ -1,0 +1,177 @@
+"""Which names a directory has not, a bridge knows: of directories made here, and of those in which names are looked up in vain."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+import pytest
+
+from fusemux.fuse.bridge import Bridge
+from fusemux.fuse.calls import recall
+from fusemux.graph.framework.errors import FopError
+from fusemux.graph.framework.types import Frame
+from fusemux.testing.graph import GraphVolume
+from tests.fusemux.fuse.bridged import KINDS, bridged
+from tests.fusemux.fuse.memory import Memory
+
+
+async def absent(bridge: Bridge, node: int, name: bytes) -> bool:
+    try:
+        await bridge.lookup(Frame(), node, name)
+    except FopError as error:
+        assert error.errno == errno.ENOENT
+        return True
+    return False
+
+
+async def make(bridge: Bridge, node: int, name: bytes) -> None:
+    _, _, fh = await bridge.create(Frame(), node, name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
+    await bridge.release(Frame(), fh)
+
+
+async def learn(bridge: Bridge, node: int = 1) -> None:
+    """Look up in vain until the directory is read."""
+    for number in range(20):
+        assert await absent(bridge, node, b"nothing-%d" % number)
+
+
+def test_of_a_new_directory_it_knows_all(play: Callable[..., None]) -> None:
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        node, _ = await bridge.mkdir(Frame(), 1, b"d", 0o755)
+        before = memory.calls.copy()
+        assert await absent(bridge, node, b"f")
+        assert bridge.lacks(node, b"f")
+        assert memory.calls == before, "nobody was asked"
+        await make(bridge, node, b"f")
+        assert not await absent(bridge, node, b"f")
+        await bridge.unlink(Frame(), node, b"f")
+        assert await absent(bridge, node, b"f")
+        assert memory.calls["lookup"] - before["lookup"] == 1, "only for what is there"
+
+    play(scene, sole_writer=True)
+
+
+def test_a_directory_is_read_once_many_lookups_were_in_vain(play: Callable[..., None]) -> None:
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        for name in (b"f", b"g"):
+            await make(bridge, 1, name)
+        await learn(bridge)
+        asked = memory.calls["lookup"]
+        assert 0 < asked < 20
+        assert memory.calls["opendir"] == memory.calls["release"] - 2 == 1, "and closed again"
+        assert await absent(bridge, 1, b"h")
+        assert memory.calls["lookup"] == asked
+        assert not await absent(bridge, 1, b"f")
+
+    play(scene, sole_writer=True)
+
+
+def test_names_that_lead_elsewhere_are_not_answered_from_memory(play: Callable[..., None]) -> None:
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        node, _ = await bridge.mkdir(Frame(), 1, b"d", 0o755)
+        for name in (b".", b".."):
+            assert await bridge.lookup(Frame(), node, name)
+        for name in (b".", b"..", b"n" * 256, b"f@test-dht:test-client-1"):
+            assert not bridge.lacks(node, name)
+        with pytest.raises(FopError) as raised:
+            await bridge.lookup(Frame(), node, b"n" * 256)
+        assert raised.value.errno == errno.ENAMETOOLONG
+
+    play(scene, sole_writer=True)
+
+
+def test_others_may_make_names_unless_it_is_told_otherwise(play: Callable[..., None]) -> None:
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        await learn(bridge)
+        await memory.mkdir(Frame(), bridge.known[1], b"theirs", 0o755, b"t" * 16)
+        assert not await absent(bridge, 1, b"theirs")
+        assert memory.calls["opendir"] == 0
+
+    play(scene)
+
+
+def test_a_name_that_comes_while_the_directory_is_read_is_not_missed(play: Callable[..., None]) -> None:
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        changes = bridge.recall.changes
+        await make(bridge, 1, b"f")
+        bridge.recall.know(bridge.known[1].gfid, [], changes)
+        assert not await absent(bridge, 1, b"f")
+
+    play(scene, sole_writer=True)
+
+
+def test_very_many_names_are_not_remembered(play: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "NAMES_MAX", 3)
+
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        node, _ = await bridge.mkdir(Frame(), 1, b"d", 0o755)
+        for number in range(4):
+            assert bridge.lacks(node, b"%d" % number)
+            await make(bridge, node, b"%d" % number)
+        assert not bridge.lacks(node, b"4")
+        for number in range(4):
+            await bridge.unlink(Frame(), node, b"%d" % number)
+        assert not bridge.lacks(node, b"4"), "until it is read"
+        await learn(bridge, node)
+        assert bridge.lacks(node, b"4")
+
+    play(scene, sole_writer=True)
+
+
+def test_what_is_remembered_of_all_directories_is_bounded(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recall, "_ALL_NAMES_MAX", 8)
+    monkeypatch.setattr(recall, "_LIMIT", 5)
+
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        nodes = []
+        for number in range(20):
+            node, _ = await bridge.mkdir(Frame(), 1, b"%d" % number, 0o755)
+            nodes.append(node)
+            for name in (b"a", b"b", b"c"):
+                await make(bridge, node, name)
+            held = [known for known in nodes if bridge.lacks(known, b"nothing")]
+            assert len(held) <= 5
+            assert bridge.recall.names_held == 3 * len(held) <= 8
+            for known in nodes:
+                assert not bridge.lacks(known, b"b")
+
+    play(scene, sole_writer=True)
+
+
+@pytest.mark.parametrize("spec", KINDS)
+def test_a_fault_that_is_placed_is_felt(fusemux_volume: GraphVolume, spec: str) -> None:
+    async def scenario(bridge: Bridge) -> None:
+        node, _ = await bridge.mkdir(Frame(), 1, b"d", 0o755)
+        assert bridge.lacks(node, b"f")
+        for place in (fusemux_volume, *fusemux_volume.bricks):
+            fault = await place.faults.error(fop="lookup", errno="EIO", path="/d/z")
+            assert not bridge.lacks(node, b"f")
+            await learn(bridge, node)
+            assert not bridge.lacks(node, b"f")
+            await fault.clear()
+        await learn(bridge, node)
+        assert bridge.lacks(node, b"f")
+
+    bridged(fusemux_volume, scenario, sole_writer=True)
+
+
+@pytest.mark.fusemux(replica=3, backend="graph")
+def test_while_a_copy_is_away_every_name_is_looked_up(fusemux_volume: GraphVolume) -> None:
+    async def scenario(bridge: Bridge) -> None:
+        node, _ = await bridge.mkdir(Frame(), 1, b"d", 0o755)
+        brick = fusemux_volume.bricks[0]
+        await brick.kill()
+        await learn(bridge, node)
+        assert not bridge.lacks(node, b"f")
+        await make(bridge, node, b"f")
+        await brick.start()
+        await fusemux_volume.heal()
+        await learn(bridge, node)
+        assert not await absent(bridge, node, b"f")
+        assert bridge.lacks(node, b"g")
+
+    bridged(fusemux_volume, scenario, sole_writer=True)
