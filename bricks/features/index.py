@@ -56,9 +56,8 @@ class Index(Translator):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._dirty = _encoded(self.opt.xattrop_dirty_watchlist)
-        self._pending = _encoded((*self.opt.xattrop_pending_watchlist, *self.opt.xattrop64_watchlist))
-        self._kinds: dict[bytes, _Listing | None] = {}  # of the counters seen so far; as many as there are bricks
+        self._listing_of = _Kinds(self._kind)  # of the counters seen so far; as many as there are bricks
+        self._below: Any = None
         self._listings: list[_Listing] = []
         self._pooled = True
         self.run: Run | None = None
@@ -75,6 +74,7 @@ class Index(Translator):
 
     def linked(self) -> None:
         self._pooled = self.suspends
+        self._below = self.child.now.get("xattrop")
 
     def _open(self) -> None:
         self._uuid = str(uuid.uuid4())
@@ -101,13 +101,11 @@ class Index(Translator):
     async def _blocking(self, work: Callable[..., Any], *args: Any) -> Any:
         return await self.process.pool.run(self.opt.index_base, work, *args) if self._pooled else work(*args)
 
-    def _listing(self, key: bytes) -> _Listing | None:
-        try:
-            return self._kinds[key]
-        except KeyError:
-            kind = self._dirtied if key in self._dirty else self._xattrop if key.startswith(self._pending) else None
-            self._kinds[key] = kind
-            return kind
+    def _kind(self, key: bytes) -> _Listing | None:
+        if key in _encoded(self.opt.xattrop_dirty_watchlist):
+            return self._dirtied
+        pending = _encoded((*self.opt.xattrop_pending_watchlist, *self.opt.xattrop64_watchlist))
+        return self._xattrop if key.startswith(pending) else None
 
     # -- fops ------------------------------------------------------------------------------------------------
 
@@ -126,16 +124,15 @@ class Index(Translator):
         return values
 
     def now(self, fop: str) -> Callable[..., Any] | None:
-        return self._xattrop_now if fop == "xattrop" and not self._pooled and fop in self.child.now else None
+        return self._xattrop_now if fop == "xattrop" and not self.suspends and fop in self.child.now else None
 
     def _xattrop_now(
         self, frame: Frame, target: Inode | Fd, op: int, xattrs: Mapping[bytes, bytes], xdata: Xdata = None
     ) -> Mapping[bytes, bytes]:
         gfid = (target if isinstance(target, Inode) else target.inode).gfid
-        if self._is_unlisted(gfid, xattrs, xdata):
-            self._list(gfid, xattrs, xdata)
-        values: Mapping[bytes, bytes] = self.child.now["xattrop"](frame, target, op, xattrs, xdata)
-        if self._is_listed(gfid, xdata):
+        self._list(gfid, xattrs, xdata)
+        values: Mapping[bytes, bytes] = self._below(frame, target, op, xattrs, xdata)
+        if gfid in self._dirtied.gfids or gfid in self._xattrop.gfids or xdata is not None:
             self._settle(gfid, values, xdata)
         return values
 
@@ -143,14 +140,14 @@ class Index(Translator):
 
     def _is_unlisted(self, gfid: bytes, xattrs: Mapping[bytes, bytes], xdata: Xdata) -> bool:
         for key in xattrs:
-            listing = self._listing(key)
+            listing = self._listing_of[key]
             if listing is not None and gfid not in listing.gfids:
                 return True
         return xdata is not None and ENTRY_CREATE in xdata
 
     def _list(self, gfid: bytes, xattrs: Mapping[bytes, bytes], xdata: Xdata) -> None:
         for key, delta in xattrs.items():
-            listing = self._listing(key)
+            listing = self._listing_of[key]
             if listing is not None and gfid not in listing.gfids and any(delta):
                 listing.add(gfid, self._uuid)
         if xdata is not None and ENTRY_CREATE in xdata:
@@ -174,7 +171,7 @@ class Index(Translator):
         """Whether the file stays in `listing`: one of its counters is not zero, or the answer shows none of them."""
         shown = False
         for key, value in values.items():
-            if self._listing(key) is listing:
+            if self._listing_of[key] is listing:
                 if any(value):
                     return True
                 shown = True
@@ -218,6 +215,18 @@ class Index(Translator):
 
     def statedump(self) -> dict[str, Any]:
         return {"xattrop": len(self._xattrop.gfids), "dirty": len(self._dirtied.gfids)}
+
+
+class _Kinds(dict[bytes, "_Listing | None"]):
+    """For each counter where the files are listed in which it is not zero."""
+
+    def __init__(self, find: Callable[[bytes], _Listing | None]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, key: bytes) -> _Listing | None:
+        found = self[key] = self._find(key)
+        return found
 
 
 class _Listing:

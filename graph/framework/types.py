@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -32,6 +33,7 @@ def ino_of(gfid: bytes) -> int:
     return int.from_bytes(gfid[8:], "big")
 
 
+@lru_cache(maxsize=1024)  # the copies of a file are changed one right after the other
 def gfid_text(gfid: bytes) -> str:
     """A gfid in its canonical form, 8-4-4-4-12 lower-case hex digits."""
     h = gfid.hex()
