@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -48,7 +49,7 @@ class Count:
             self.errors[args[-1]] = self.errors.get(args[-1], 0) + 1
             return reply
 
-        return operation._replace(begin=begin, finish=finish, fail=fail)
+        return replace(operation, begin=begin, finish=finish, fail=fail)
 
     def to_json(self) -> dict[str, Any]:
         return {"count": self.count, "ns": self.ns, "errors": self.errors}

@@ -7,6 +7,10 @@ it: the trap that it yielded goes to trio from the very task that was current wh
 nurseries and wake-ups inside belong to the right task, and nothing of trio's insides is touched.  Before that it starts
 another task, which becomes the leader.  So a task costs only those requests that wait.
 
+Answers wake their callers, which is the dearest part of a request, the more so when a processor sleeps and has to be
+woken for each.  Where many sessions have requests at once, the answers are therefore held until a few are together: the first one
+wakes, the others find everybody awake.
+
 Fairness: in a turn every session that has requests gets at most `_BURST_MAX` of them served, and after `_SERVED_MAX`
 requests or `_TURN_S` seconds all other tasks of the loop may run.  Limits: `_WAITING_MAX` requests may be suspended with their payload at
 one time, each keeps a request buffer; nothing more is read until one of them ends.
@@ -42,11 +46,14 @@ __all__ = ["Channel"]
 log = logging.getLogger("fusemux.fuse")
 
 _BURST_MAX = 16
-_SERVED_MAX = 64
+_SERVED_MAX = 256
 _TURN_S = 0.005
 _WAITING_MAX = 128
+_HELD_MAX = 16
+_MANY = 4  # sessions with requests at once
 _GONE = (errno.ENODEV, errno.ECONNABORTED, errno.EBADF, errno.ENOTCONN)
 _Call = Coroutine[Any, Any, Any]
+_Answer = tuple[Session, Operation, int, Reply, Any]  # session, operation, nodeid, reply, result
 _Suspended = tuple[Operation, int, int, _Call, Any]  # operation, unique, nodeid, its coroutine, what that yielded
 _TRY_AGAIN = (errno.EAGAIN, errno.EINTR, errno.ENOENT)  # ENOENT: the request was taken back while it was read
 
@@ -62,6 +69,7 @@ class Channel:
         self._buffer = self._pool.take()
         self._room = trio.Event()
         self._patience = Patience()
+        self._held: list[_Answer] = []
         self._nursery: trio.Nursery | None = None
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -81,12 +89,14 @@ class Channel:
         """Serve `session` from now on; its descriptor must be non-blocking."""
         os.set_blocking(session.fd, False)
         self.sessions[session.fd] = session
+        session.send_held = self._send_held
         self._ready.register(session.fd, select.EPOLLIN)
 
     def remove(self, session: Session) -> None:
         """The session is over: unmounted, aborted or given up.  Closes its descriptor."""
         if self.sessions.pop(session.fd, None) is None:
             return
+        self._send_held()
         self._ready.unregister(session.fd)
         os.close(session.fd)
         session.end()
@@ -112,17 +122,9 @@ class Channel:
             left, burst, idle = _SERVED_MAX, 1, 0
             until = perf_counter() + _TURN_S
             while left > 0 and perf_counter() < until:
-                events = poll(0)
-                if not events:
-                    idle += 1
-                    burst = 1
-                    if idle > patience.looks:
-                        patience.failed()
-                        break
-                    continue
-                if idle:
-                    patience.paid()
-                    idle = 0
+                before = left
+                events = poll(0) if len(sessions) > 1 else [(fd, select.EPOLLIN) for fd in sessions]
+                hold = len(events) >= _MANY
                 for fd, _ in events:
                     session = sessions.get(fd)
                     if session is None:
@@ -138,13 +140,26 @@ class Channel:
                                 break
                             continue
                         left -= 1
-                        suspended = self._serve(session, buffer, received)
+                        suspended = self._serve(session, buffer, received, hold)
                         if suspended is not None:
+                            self._send_held()
                             yield from self._stay(scope, session, buffer, suspended)
                             return
-                burst = min(2 * burst, _BURST_MAX)
+                if hold:
+                    self._send_held()
+                if left < before:
+                    burst = min(2 * burst, _BURST_MAX)
+                    if idle:
+                        patience.paid()
+                        idle = 0
+                    continue
+                burst = 1
+                idle += 1 if len(sessions) > 1 else 2  # reading in vain takes longer than asking
+                if idle > patience.looks:
+                    patience.failed()
+                    break
 
-    def _serve(self, session: Session, buffer: mmap, received: int) -> _Suspended | None:
+    def _serve(self, session: Session, buffer: mmap, received: int, hold: bool = False) -> _Suspended | None:
         """Answer one request, or return what is needed to go on with it: its coroutine has suspended."""
         session.requests += 1
         length, opcode, unique, nodeid, uid, gid, pid, extension, _ = p.HEADER.unpack_from(buffer)
@@ -152,14 +167,15 @@ class Channel:
         if operation is None or received < operation.least or length != received:
             self._refuse(session, buffer, received)
             return None
-        call: Any = None
+        call: Any
+        result: Any = None
         reply: Reply
         try:
             call = operation.begin(session, unique, nodeid, Frame(uid, gid, pid), buffer, length - 8 * extension)
             if call is None:
                 return None
             if type(call) is bytes:
-                reply, call = call, None
+                reply = call
             else:
                 try:
                     trap = call.send(None)
@@ -170,19 +186,22 @@ class Channel:
                     return operation, unique, nodeid, call, trap
         except FopError as error:
             reply = operation.fail(session, unique, error.errno)
-            call = None
         except Exception as fault:
             reply = self._fault(session, operation, unique, nodeid, fault)
-            call = None
-        try:
-            if isinstance(reply, bytes):
-                os.write(session.fd, reply)
-            else:
-                os.writev(session.fd, reply)
-        except OSError as error:
-            undo = operation.undo if call is not None else None
-            self._unanswered(session, operation, error, undo(session, nodeid, result) if undo is not None else None)
+        if not hold:
+            self._answer(session, operation, nodeid, reply, result)
+            return None
+        self._held.append((session, operation, nodeid, reply, result))
+        if len(self._held) >= _HELD_MAX or not isinstance(reply, bytes):  # what carries a payload is not kept
+            self._send_held()
         return None
+
+    def _send_held(self) -> None:
+        held = self._held
+        if held:
+            self._held = []
+            for answer in held:
+                self._answer(*answer)
 
     # -- what goes wrong -------------------------------------------------------------------------------------
 

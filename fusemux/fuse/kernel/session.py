@@ -63,6 +63,10 @@ class SessionStatistics(NamedTuple):
     passed: int  # files that the kernel reads and writes by itself
 
 
+def _nothing() -> None:
+    pass
+
+
 class _Everything(MutableSet[int]):
     """Somebody else may have made any node a privileged one."""
 
@@ -117,6 +121,7 @@ class Session:
         self.privileged: MutableSet[int] = _Everything() if shared else set()
         self.incapable: set[int] = set()  # nodes known to have no file capabilities
         self.suspended: dict[int, Callable[[], None]] = {}  # unique -> interrupt
+        self.send_held: Callable[[], None] = _nothing  # the channel's: send the answers that it holds
         self.requests = 0
         self.errors = 0
         self._logged: set[tuple[str, str, int]] = set()
@@ -202,7 +207,11 @@ class Session:
     # -- the kernel ------------------------------------------------------------------------------------------
 
     def notify(self, message: bytes) -> None:
-        """Send a notification.  Only those that wait for no lock of the kernel may be sent from the event loop."""
+        """Send a notification, after what was answered before.
+
+        Only those that wait for no lock of the kernel may be sent from the event loop.
+        """
+        self.send_held()
         notify(self.fd, message)
 
     def end(self) -> None:

@@ -12,7 +12,8 @@ than one call of the bridge is needed, `begin` returns a coroutine of its own an
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from fusemux.fuse.kernel import protocol as p
 from fusemux.fuse.kernel import replies
@@ -31,7 +32,8 @@ Fail = Callable[[Session, int, int], bytes]
 Undo = Callable[[Session, int, Any], Coroutine[Any, Any, Any] | None]
 
 
-class Operation(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Operation:
     name: str
     least: int  # bytes that a request must have
     begin: Begin

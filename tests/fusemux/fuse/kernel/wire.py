@@ -47,8 +47,9 @@ class Reply(NamedTuple):
 class Kernel:
     """Sends requests to one session and takes its replies."""
 
-    def __init__(self, end: socket.socket, session: Session, bridge: MemoryBridge) -> None:
+    def __init__(self, end: socket.socket, channel: Channel, session: Session, bridge: MemoryBridge) -> None:
         self._end = end
+        self.channel = channel
         self.socket = trio.socket.from_stdlib_socket(end)
         self.session = session
         self.bridge = bridge
@@ -110,7 +111,7 @@ async def served(sessions: int = 1, options: SessionOptions | None = None) -> As
             bridge = MemoryBridge()
             session = Session(theirs.detach(), bridge, f"test {number}", options)  # type: ignore[arg-type]
             channel.add(session)
-            kernels.append(Kernel(ours, session, bridge))
+            kernels.append(Kernel(ours, channel, session, bridge))
         try:
             yield kernels
         finally:
