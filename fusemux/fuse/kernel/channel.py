@@ -99,6 +99,7 @@ class Channel:
         self._send_held()
         self._ready.unregister(session.fd)
         os.close(session.fd)
+        session.fd = -1  # the number may be another file's from now on, and what is left of the session still speaks
         session.end()
 
     # -- the leader ------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class Notifier:
         while True:
             await self._something.wait()
             self._something = trio.Event()
-            while messages := self._taken():
+            while (messages := self._taken()) and not self.session.ended.is_set():
                 fd = os.dup(self.session.fd)
                 # Abandoned when the session ends: the connection does, and with it the write.
                 await trio.to_thread.run_sync(self._send, fd, messages, limiter=self._limiter, abandon_on_cancel=True)

@@ -217,6 +217,7 @@ class Session:
     def end(self) -> None:
         """Nothing more comes; what waits and may be cut short is."""
         self.ended.set()
+        self.passthrough = None  # what the kernel had of ours it has given back
         for cancel in list(self.suspended.values()):
             cancel()
         self.settle()

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from fusemux.fuse.kernel import protocol as p
 from fusemux.fuse.kernel import replies
+from fusemux.fuse.kernel.notifier import Notifier
 from fusemux.fuse.kernel.protocol import Opcode
+from fusemux.fuse.kernel.session import Session
+from tests.fusemux.fuse.kernel.memory import MemoryBridge
 from tests.fusemux.fuse.kernel.wire import Kernel, fixed, play
 
 SESSIONS = 8
@@ -127,6 +132,48 @@ def test_a_session_that_ends_takes_no_answer_to_whoever_gets_its_descriptor() ->
         os.close(reader)
 
     play(scene, sessions=SESSIONS)
+
+
+def test_nor_a_notification() -> None:
+    """Of a session that is over another mount of the volume, or a heal, may tell before it is cleaned up."""
+
+    async def scene(gone: Kernel, other: Kernel) -> None:
+        reader, writer = os.pipe()
+        fd = gone.session.fd
+        gone.channel.remove(gone.session)
+        os.dup2(writer, fd)
+        told = Notifier(gone.session, trio.CapacityLimiter(1))
+        told.inode(1)
+        told.entry(1, b"f")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(told.run)
+            await trio.testing.wait_all_tasks_blocked()
+            os.close(fd)
+            told.entry(1, b"g")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        os.close(writer)
+        assert os.read(reader, 100) == b""
+        os.close(reader)
+        await _ask_all((other,))
+
+    play(scene, sessions=2)
+
+
+def test_a_session_that_is_removed_twice_does_not_take_another_with_it() -> None:
+    async def scene(gone: Kernel, other: Kernel) -> None:
+        fd, channel = gone.session.fd, gone.channel
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            channel.remove(gone.session)
+            later = Session(os.dup2(theirs.fileno(), fd), MemoryBridge(), "later")  # type: ignore[arg-type]
+            channel.add(later)
+            channel.remove(gone.session)
+            assert not later.ended.is_set()
+            assert channel.sessions[fd] is later
+            channel.remove(later)
+
+    play(scene, sessions=2)
 
 
 def test_all_go_on_after_that() -> None:
