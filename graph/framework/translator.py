@@ -67,6 +67,7 @@ class Translator:
     options: ClassVar[tuple[Option, ...]] = ()
     inode_slots: ClassVar[int] = 0  # 1: wants a slot in every Inode, at self.inode_slot
     fd_slots: ClassVar[int] = 0  # 1: wants a slot in every Fd, at self.fd_slot
+    repeats: ClassVar[bool] = False  # what its lookup and stat have answered stays true until something is changed
 
     def __init__(self, name: str, given: Mapping[str, str], process: Process) -> None:
         """Made by the graph while it is built.  Raises OptionError for a value its row refuses."""
@@ -125,9 +126,10 @@ class Translator:
     def recalls(self) -> bool:
         """Whether what this subtree has answered may be answered from memory, as long as nobody changes it.
 
-        Not while a brick is away, nor where somebody wants to see every call.
+        Not while a brick is away, nor where somebody wants to see every call: by default whoever intercepts them,
+        because names and attributes may be something else above him than below.
         """
-        watched = hasattr(self, "around") and (self.intercepts("lookup") or self.intercepts("stat"))
+        watched = not self.repeats and (self.intercepts("lookup") or self.intercepts("stat"))
         return not watched and all(edge.recalls for edge in self.children)
 
     def now(self, fop: str) -> Callable[..., Any] | None:

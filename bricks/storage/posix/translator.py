@@ -38,6 +38,7 @@ _RAM = frozenset({"tmpfs", "ramfs"})
 
 class Posix(Translator):
     type = "storage/posix"
+    repeats = True
     children_min = 0
     children_max = 0
     options = OPTIONS

@@ -34,6 +34,7 @@ _SINGLE = frozenset({"mkdir", "getxattr", "setxattr", "removexattr"})
 
 class Distribute(Metadata):
     type = "cluster/distribute"
+    repeats = True
     children_max = None
     options = OPTIONS
 

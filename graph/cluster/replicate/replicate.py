@@ -35,6 +35,7 @@ GRACE_S = 10  # how long children that say nothing are waited for
 
 class Replicate(Reads, Entries, Metadata, Locking, Lookup):
     type = "cluster/replicate"
+    repeats = True
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

@@ -60,6 +60,7 @@ class Memory(Translator):
     type = "test/memory"
     children_min = children_max = 0
     fd_slots = 1
+    repeats = True
 
     def __init__(self, name: str, given: Mapping[str, str], process: Process) -> None:
         super().__init__(name, given, process)

@@ -148,6 +148,24 @@ def test_a_fault_that_is_placed_is_felt(fusemux_volume: GraphVolume, spec: str) 
         node, _ = await bridge.mkdir(Frame(), 1, b"d", 0o755)
         assert bridge.lacks(node, b"f")
         for place in (fusemux_volume, *fusemux_volume.bricks):
+def test_a_translator_with_a_lookup_of_its_own_is_asked_each_time_unless_it_says_otherwise(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take `F` for `f`."""
+    monkeypatch.setattr(Memory, "repeats", False)
+
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        node, _ = await bridge.mkdir(Frame(), 1, b"d", 0o755)
+        await learn(bridge, node)
+        assert memory.calls["lookup"] == 20
+        assert memory.calls["opendir"] == 0
+        for _ in range(2):
+            await bridge.getattr(Frame(), node)
+        assert memory.calls["stat"] == 2
+
+    play(scene, sole_writer=True)
+
+
             fault = await place.faults.error(fop="lookup", errno="EIO", path="/d/z")
             assert not bridge.lacks(node, b"f")
             await learn(bridge, node)
