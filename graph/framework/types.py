@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 __all__ = [
-    "DIRECTORY_BLOCKS", "DIRECTORY_SIZE", "ROOT_GFID", "DirEntry", "Flock", "Frame", "Iatt", "SetAttr", "StatVfs", "Xdata", "gfid_text", "ino_of",
+    "DIRECTORY_BLOCKS", "DIRECTORY_SIZE", "EVERY_NAME", "ROOT_GFID", "DirEntry", "Flock", "Frame", "Iatt", "SetAttr", "StatVfs", "Xdata", "gfid_text", "ino_of",
 ]  # fmt: skip
 
 # Optional requests and answers: an immutable mapping, or None on the common path.  Keys are bytes; a key that
@@ -23,6 +23,10 @@ __all__ = [
 Xdata = Mapping[bytes, Any] | None
 
 ROOT_GFID = bytes(15) + b"\x01"
+
+# In a readdir's xdata: every name that a lookup might find, from whatever copy or subvolume and as often as there are
+# such.  Listings show less: of copies that are not healed yet one, of a directory what the subvolume has that its name hashes to.
+EVERY_NAME = b"fusemux.every-name"
 
 # What every directory shows, wherever and on however many bricks it is (GlusterFS's distribute does so).
 DIRECTORY_SIZE, DIRECTORY_BLOCKS = 4096, 8

@@ -10,13 +10,13 @@ import errno
 import logging
 import stat
 
-from fusemux.fuse.calls.recall import NAMES_MAX
+from fusemux.fuse.calls.recall import ADDRESS, NAMES_MAX
 from fusemux.fuse.calls.state import NAME_MAX, BridgeState, unknown_node
 from fusemux.fuse.nodes import ROOT_ID
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.gfids import gfid_of
 from fusemux.graph.framework.inode import Fd, Inode
-from fusemux.graph.framework.types import Frame, Iatt, gfid_text
+from fusemux.graph.framework.types import EVERY_NAME, Frame, Iatt, gfid_text
 
 __all__ = ["NameCalls"]
 
@@ -26,7 +26,7 @@ _GFID_REQ = (
     b"gfid-req"  # in a lookup's xdata: a gfid for what has none, because it was made on the bricks or a crash came
 )
 _PATH = b"glusterfs.ancestry.path"
-_ADDRESS = b"@"  # in NAME@VOLUME-dht:SUBVOLUME, by which distribute finds a name wherever it hashes to
+_EVERYTHING = {EVERY_NAME: b""}
 _BATCH = 512
 _RENAME_FLAGS = (0, 1, 2)  # RENAME_NOREPLACE, RENAME_EXCHANGE
 
@@ -56,7 +56,7 @@ class NameCalls(BridgeState):
         directory = self.known.get(parent)
         if directory is None or not self.recall.lacks(directory.gfid, name):
             return False
-        special = name == b"." or name == b".." or _ADDRESS in name
+        special = name == b"." or name == b".." or ADDRESS in name
         return not special and len(name) <= NAME_MAX
 
     async def lookup(self, frame: Frame, parent: int, name: bytes) -> tuple[int, Iatt]:
@@ -95,15 +95,15 @@ class NameCalls(BridgeState):
             self.nodes.closed(fd)
         self.recall.know(directory.gfid, names, changes)
 
-    async def _names_in(self, fd: Fd) -> list[bytes] | None:
+    async def _names_in(self, fd: Fd) -> set[bytes] | None:
         """None when they are more than are remembered."""
-        names: list[bytes] = []
+        names: set[bytes] = set()
         offset = 0
         while len(names) <= NAMES_MAX:
-            entries = await self.top.readdir(Frame(), fd, _BATCH, offset, False)
+            entries = await self.top.readdir(Frame(), fd, _BATCH, offset, False, _EVERYTHING)
             if not entries:
                 return names
-            names += [entry.name for entry in entries]
+            names.update(entry.name for entry in entries)
             offset = entries[-1].offset
         return None
 

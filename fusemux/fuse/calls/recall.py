@@ -19,7 +19,9 @@ from fusemux.graph.framework.linking import Edge
 from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.types import Iatt
 
-__all__ = ["NAMES_MAX", "Recall"]
+__all__ = ["ADDRESS", "NAMES_MAX", "Recall"]
+
+ADDRESS = b"@"  # in NAME@VOLUME-dht:SUBVOLUME, by which distribute finds, and makes, NAME wherever it hashes to
 
 NAMES_MAX = 4096  # of one directory: more are not remembered
 _LIMIT = 1024  # directories, some 300 bytes each; beyond that all are forgotten
@@ -160,7 +162,12 @@ class Recall:
 
     def _name_came(self, gfid: bytes, name: bytes) -> None:
         names = self._names.get(gfid)
-        if names is None or name in names:
+        if names is None:
+            return
+        if ADDRESS in name:
+            # Such a name is never answered from memory, but it may have made the one that it begins with.
+            name = name.partition(ADDRESS)[0]
+        if name in names:
             return
         names.add(name)
         self.names_held += 1

@@ -9,7 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from fusemux.fuse.bridge import Bridge
+from fusemux.fuse.calls import names as calls
 from fusemux.fuse.calls import recall
+from fusemux.graph.cluster.distribute.distribute import Distribute
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.types import Frame
 from fusemux.testing.graph import GraphVolume
@@ -142,12 +144,6 @@ def test_what_is_remembered_of_all_directories_is_bounded(
     play(scene, sole_writer=True)
 
 
-@pytest.mark.parametrize("spec", KINDS)
-def test_a_fault_that_is_placed_is_felt(fusemux_volume: GraphVolume, spec: str) -> None:
-    async def scenario(bridge: Bridge) -> None:
-        node, _ = await bridge.mkdir(Frame(), 1, b"d", 0o755)
-        assert bridge.lacks(node, b"f")
-        for place in (fusemux_volume, *fusemux_volume.bricks):
 def test_a_translator_with_a_lookup_of_its_own_is_asked_each_time_unless_it_says_otherwise(
     play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +162,12 @@ def test_a_translator_with_a_lookup_of_its_own_is_asked_each_time_unless_it_says
     play(scene, sole_writer=True)
 
 
+@pytest.mark.parametrize("spec", KINDS)
+def test_a_fault_that_is_placed_is_felt(fusemux_volume: GraphVolume, spec: str) -> None:
+    async def scenario(bridge: Bridge) -> None:
+        node, _ = await bridge.mkdir(Frame(), 1, b"d", 0o755)
+        assert bridge.lacks(node, b"f")
+        for place in (fusemux_volume, *fusemux_volume.bricks):
             fault = await place.faults.error(fop="lookup", errno="EIO", path="/d/z")
             assert not bridge.lacks(node, b"f")
             await learn(bridge, node)
@@ -191,5 +193,99 @@ def test_while_a_copy_is_away_every_name_is_looked_up(fusemux_volume: GraphVolum
         await learn(bridge, node)
         assert not await absent(bridge, node, b"f")
         assert bridge.lacks(node, b"g")
+
+    bridged(fusemux_volume, scenario, sole_writer=True)
+
+
+# -- what a lookup finds that no listing shows ---------------------------------------------------------------------
+
+
+def distribute_of(volume: GraphVolume) -> Distribute:
+    return next(t for t in volume.served.graph.translators.values() if isinstance(t, Distribute))
+
+
+async def lose(volume: GraphVolume, brick: int, name: bytes) -> None:
+    """One brick loses what it has under a name of the root, behind everybody's back."""
+    edge = volume.process.bricks[str(volume.bricks[brick].path)].edge
+    table = volume.served.graph.itable
+    iatt = await edge.lookup(Frame(), table.root, name, None)
+    remove = edge.rmdir if iatt.is_dir else edge.unlink
+    await remove(Frame(), table.root, name, table.learn(iatt.gfid, iatt.type), None)
+
+
+async def make_elsewhere(volume: GraphVolume, *names: bytes) -> None:
+    """Directories of which the bridge does not know."""
+    for name in names:
+        await volume.mkdir(os.fsdecode(name))
+
+
+@pytest.mark.parametrize(
+    "optimize",
+    [
+        pytest.param(
+            word == "on", marks=pytest.mark.fusemux("2", backend="graph", options={"cluster.readdir-optimize": word})
+        )
+        for word in ("off", "on")
+    ],
+)
+def test_a_directory_that_one_subvolume_lacks_is_found(fusemux_volume: GraphVolume, optimize: bool) -> None:
+    names = [b"d%d" % number for number in range(8)]
+
+    async def scenario(bridge: Bridge) -> None:
+        await make_elsewhere(fusemux_volume, *names)
+        distribute = distribute_of(fusemux_volume)
+        assert distribute.opt.readdir_optimize == optimize
+        root = bridge.known[1].ctx[distribute.inode_slot]
+        for name in names:
+            listed = 0 if optimize else root.layout.find(distribute.hash(name))
+            await lose(fusemux_volume, listed, name)
+        await learn(bridge)
+        assert bridge.lacks(1, b"nothing")
+        for name in names:
+            assert not bridge.lacks(1, name)
+
+    bridged(fusemux_volume, scenario, sole_writer=True)
+
+
+@pytest.mark.parametrize("copy", [0, 1, 2])
+@pytest.mark.fusemux(replica=3, backend="graph")
+def test_a_name_that_one_copy_lacks_is_found_and_healed(fusemux_volume: GraphVolume, copy: int) -> None:
+    async def scenario(bridge: Bridge) -> None:
+        await make_elsewhere(fusemux_volume, b"d")
+        await lose(fusemux_volume, copy, b"d")
+        await learn(bridge)
+        assert bridge.lacks(1, b"nothing")
+        assert not await absent(bridge, 1, b"d")
+        await lose(fusemux_volume, copy, b"d")  # it was there again
+
+    bridged(fusemux_volume, scenario, sole_writer=True)
+
+
+@pytest.mark.fusemux(replica=2, distribute=2, backend="graph")
+def test_names_of_all_copies_count_once(fusemux_volume: GraphVolume, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "NAMES_MAX", 12)
+    monkeypatch.setattr(calls, "NAMES_MAX", 12)
+    monkeypatch.setattr(calls, "_BATCH", 5)
+
+    async def scenario(bridge: Bridge) -> None:
+        await make_elsewhere(fusemux_volume, *(b"d%d" % number for number in range(10)))
+        await learn(bridge)
+        assert bridge.lacks(1, b"nothing")
+        assert bridge.recall.names_held == 10
+
+    bridged(fusemux_volume, scenario, sole_writer=True)
+
+
+@pytest.mark.fusemux(distribute=2, backend="graph")
+def test_a_file_that_was_made_on_a_subvolume_of_choice_is_found(fusemux_volume: GraphVolume) -> None:
+    async def scenario(bridge: Bridge) -> None:
+        node, _ = await bridge.mkdir(Frame(), 1, b"d", 0o755)
+        for _ in range(2):
+            for place in distribute_of(fusemux_volume).names:
+                name = place.encode()
+                await make(bridge, node, name + distribute_of(fusemux_volume).suffix + name)
+                assert not await absent(bridge, node, name)
+                await bridge.unlink(Frame(), node, name)
+                assert await absent(bridge, node, name)
 
     bridged(fusemux_volume, scenario, sole_writer=True)

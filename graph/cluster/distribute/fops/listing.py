@@ -2,6 +2,7 @@
 
 A file is listed by the subvolume that has its data; its linkto files elsewhere are left out.  A directory is everywhere, so
 only the subvolume that its name hashes to lists it, or, when that one cannot be asked, the first that is up.
+Who asks for EVERY_NAME gets all that the subvolumes have: a lookup also finds a directory that one of them lacks.
 
 An offset tells the leaf (the brick) it came from, so it leads back to the subvolume and, there, to the very place;
 entries that come and go elsewhere do not shift it.  In a graph without protocol/client the children's indexes are folded in
@@ -21,7 +22,7 @@ from fusemux.graph.cluster.distribute.linkto import may_be_linkto
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.translator import Translator
-from fusemux.graph.framework.types import DirEntry, Frame, Xdata
+from fusemux.graph.framework.types import EVERY_NAME, DirEntry, Frame, Xdata
 from fusemux.graph.protocol.client import Client
 from fusemux.graph.protocol.offsets import decode, encode
 
@@ -56,6 +57,7 @@ class Listings(Renames):
     ) -> list[DirEntry]:
         directory = await self.directory(frame, fd.inode)
         place, at = self._resume(offset)
+        everything = xdata is not None and EVERY_NAME in xdata
         entries: list[DirEntry] = []
         while place < len(self.children) and len(entries) < count:
             batch = await self._batch(frame, fd, place, count - len(entries), at, plus, xdata)
@@ -65,7 +67,9 @@ class Listings(Renames):
             at = batch[-1].offset
             for entry in batch:
                 iatt, type_ = entry.iatt, entry.type
-                if type_ == _IFDIR:
+                if everything:
+                    pass
+                elif type_ == _IFDIR:
                     if place != self._lister(directory, entry.name):
                         continue
                 elif type_ == _IFREG and (iatt is None or may_be_linkto(iatt)):

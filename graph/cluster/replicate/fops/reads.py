@@ -21,7 +21,7 @@ from fusemux.graph.cluster.replicate.readable import Copies
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.translator import Translator
-from fusemux.graph.framework.types import DirEntry, Frame, Iatt, StatVfs, Xdata
+from fusemux.graph.framework.types import EVERY_NAME, DirEntry, Frame, Iatt, StatVfs, Xdata
 from fusemux.graph.protocol.client import Client
 from fusemux.graph.protocol.offsets import decode
 
@@ -168,6 +168,8 @@ class Reads(Handles):
 
         The root's leaves out the hidden directory of healing.
         """
+        if xdata is not None and EVERY_NAME in xdata:
+            return await self._every_name(frame, fd, count, offset, xdata)
         entries = await self._listed(frame, fd, count, offset, plus, xdata)
         if fd.inode is self.graph.itable.root:
             while entries and not (shown := [entry for entry in entries if not entry.name.startswith(PREFIX)]):
@@ -188,6 +190,22 @@ class Reads(Handles):
             raise FopError(errno.ENOTCONN, f"{self.name}: the copy that was being listed is away; begin anew")
         entries: list[DirEntry] = await self.children[child].readdir(*args)
         return entries
+
+    async def _every_name(
+        self, frame: Frame, fd: Fd, count: int, offset: int, xdata: Mapping[bytes, Any]
+    ) -> list[DirEntry]:
+        """Of all copies, one after the other: a lookup asks them all.  Raises FopError when one cannot be listed."""
+        if self.leaves < len(self.children):
+            raise FopError(errno.EOPNOTSUPP, f"{self.name}: offsets do not say which copy they are of")
+        begun = self.child_of_offset(offset) if offset else 0
+        if begun < 0:
+            raise FopError(errno.ENOTCONN, f"{self.name}: the copy that was being listed is away; begin anew")
+        for edge in self.children[begun:]:
+            entries: list[DirEntry] = await edge.readdir(frame, fd, count, offset, False, xdata)
+            if entries:
+                return entries
+            offset = 0
+        return []
 
     def child_of_offset(self, offset: int) -> int:
         """The child whose leaf made a directory offset, -1 when it was removed."""
