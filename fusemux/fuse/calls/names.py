@@ -10,6 +10,8 @@ import errno
 import logging
 import stat
 
+import trio
+
 from fusemux.fuse.calls.recall import ADDRESS, NAMES_MAX
 from fusemux.fuse.calls.state import NAME_MAX, BridgeState, unknown_node
 from fusemux.fuse.nodes import ROOT_ID
@@ -79,16 +81,21 @@ class NameCalls(BridgeState):
         return self.nodes.enter(iatt, parent, name), iatt
 
     async def _read_names(self, directory: Inode) -> None:
-        """All names of a directory, to be remembered, unless they are very many."""
+        """All names of a directory, to be remembered, unless they are very many.
+
+        The lookup that it is done for may be interrupted: what was opened then is closed nevertheless.
+        """
         changes = self.recall.changes
         names = None
         fd = self.itable.fd(directory, 0)
         try:
-            await self.top.opendir(Frame(), directory, fd)
+            with trio.CancelScope(shield=True):
+                await self.top.opendir(Frame(), directory, fd)
             try:
                 names = await self._names_in(fd)
             finally:
-                await self.top.release(Frame(), fd)
+                with trio.CancelScope(shield=True):
+                    await self.top.release(Frame(), fd)
         except FopError as error:
             log.debug("the names in %s cannot be read: %s", gfid_text(directory.gfid), error)
         finally:

@@ -97,14 +97,17 @@ class Recall:
         return names is not None and name not in names
 
     def in_vain(self, gfid: bytes) -> bool:
-        """A name was looked up that is not there; whether all names should be read, to be told by `know`."""
+        """A name was looked up that is not there; whether all names should be read, to be told by `know`.
+
+        Those who look up names while they are read, or after that was interrupted, begin to count anew.
+        """
         if not self.live:
             return False
         left = self._vain.get(gfid, _VAIN) - 1
         if left and len(self._vain) >= _LIMIT:
             self._vain.clear()
-        self._vain[gfid] = left
-        return left <= 0
+        self._vain[gfid] = left or _VAIN
+        return not left
 
     def know(self, gfid: bytes, names: Iterable[bytes] | None, changes: int) -> None:
         """These are all names there were when there had been so many `changes`; None: they could not be read, or are too many.

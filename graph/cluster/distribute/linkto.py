@@ -11,6 +11,8 @@ import os
 import stat
 from collections.abc import Callable
 
+import trio
+
 from fusemux.graph.cluster.distribute.base import GONE, DistributeBase, internal
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Inode
@@ -93,7 +95,8 @@ class Linktos(DistributeBase):
         edge = self.children[place]
         fd = self.table.fd(inode, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            await edge.opendir(frame, inode, fd)
+            with trio.CancelScope(shield=True):
+                await edge.opendir(frame, inode, fd)
             try:
                 offset = 0
                 while batch := await edge.readdir(frame, fd, _BATCH, offset, True, {self.xattr.linkto: None}):
@@ -102,6 +105,7 @@ class Linktos(DistributeBase):
                             return
                     offset = batch[-1].offset
             finally:
-                await edge.release(frame, fd)
+                with trio.CancelScope(shield=True):
+                    await edge.release(frame, fd)
         finally:
             self.table.closed(fd)

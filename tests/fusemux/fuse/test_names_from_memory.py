@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import trio
 
+from fusemux.bricks.brick import Brick
 from fusemux.fuse.bridge import Bridge
 from fusemux.fuse.calls import names as calls
 from fusemux.fuse.calls import recall
 from fusemux.graph.cluster.distribute.distribute import Distribute
 from fusemux.graph.framework.errors import FopError
-from fusemux.graph.framework.types import Frame
+from fusemux.graph.framework.pool import Pool
+from fusemux.graph.framework.types import ROOT_GFID, Frame
 from fusemux.testing.graph import GraphVolume
 from tests.fusemux.fuse.bridged import KINDS, bridged
 from tests.fusemux.fuse.memory import Memory
@@ -287,5 +291,58 @@ def test_a_file_that_was_made_on_a_subvolume_of_choice_is_found(fusemux_volume: 
                 assert not await absent(bridge, node, name)
                 await bridge.unlink(Frame(), node, name)
                 assert await absent(bridge, node, name)
+
+    bridged(fusemux_volume, scenario, sole_writer=True)
+
+
+# -- lookups that are many, or broken off --------------------------------------------------------------------------
+
+
+def test_those_who_look_while_a_directory_is_read_do_not_all_read_it(play: Callable[..., None]) -> None:
+    async def scene(bridge: Bridge, memory: Memory) -> None:
+        assert bridge.recall.get(ROOT_GFID) is None  # it has seen the graph
+        assert [bridge.recall.in_vain(ROOT_GFID) for _ in range(32)].count(True) == 4
+
+    play(scene, sole_writer=True)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(spec, marks=pytest.mark.fusemux(spec, backend="graph", options={"storage.io-mode": "pool"}))
+        for spec in ("1", "2", "2x2")
+    ],
+)
+def test_a_lookup_that_is_interrupted_leaves_nothing_open(
+    fusemux_volume: GraphVolume, spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Pool.run
+    scope = trio.CancelScope()
+    left = 0  # calls to bricks before the interrupt; 0 and below: it has come, or is not to come
+
+    async def counted(pool: Pool, key: Any, work: Callable[..., Any], *args: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if not left:
+            scope.cancel()
+        return await run(pool, key, work, *args)
+
+    async def scenario(bridge: Bridge) -> None:
+        nonlocal left, scope
+        monkeypatch.setattr(Pool, "run", counted)
+        nth = 0
+        while left <= 0:  # until it makes fewer calls than that
+            nth += 1
+            node, _ = await bridge.mkdir(Frame(), 1, b"d%d" % nth, 0o755)
+            bridge.recall.forget(bridge.known[node].gfid)
+            for number in range(7):
+                assert await absent(bridge, node, b"nothing-%d" % number)
+            left = nth
+            with trio.CancelScope() as scope:
+                assert await absent(bridge, node, b"nothing")
+            for brick in fusemux_volume.process.bricks.values():
+                assert isinstance(brick, Brick)
+                assert brick.posix.store.leaks()["streams"] == 0
+        assert nth > 3, "a lookup that reads the names makes more calls than that"
 
     bridged(fusemux_volume, scenario, sole_writer=True)
