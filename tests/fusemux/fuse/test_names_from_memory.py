@@ -265,6 +265,26 @@ def test_a_name_that_one_copy_lacks_is_found_and_healed(fusemux_volume: GraphVol
     bridged(fusemux_volume, scenario, sole_writer=True)
 
 
+@pytest.mark.parametrize("copy", [0, 1, 2])
+@pytest.mark.fusemux(replica=3, backend="graph")
+def test_a_copy_that_lacks_the_directory_keeps_nobody_from_knowing_its_names(
+    fusemux_volume: GraphVolume, copy: int
+) -> None:
+    async def scenario(bridge: Bridge) -> None:
+        await make_elsewhere(fusemux_volume, b"d")
+        node, _ = await bridge.lookup(Frame(), 1, b"d")
+        await lose(fusemux_volume, copy, b"d")
+        await fusemux_volume.bricks[copy].kill()  # it does not even have it open
+        await fusemux_volume.bricks[copy].start()
+        await learn(bridge, node)
+        assert bridge.lacks(node, b"nothing")
+        await bridge.lookup(Frame(), 1, b"d")  # heals it
+        await make(bridge, node, b"f")
+        assert not await absent(bridge, node, b"f")
+
+    bridged(fusemux_volume, scenario, sole_writer=True)
+
+
 @pytest.mark.fusemux(replica=2, distribute=2, backend="graph")
 def test_names_of_all_copies_count_once(fusemux_volume: GraphVolume, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recall, "NAMES_MAX", 12)

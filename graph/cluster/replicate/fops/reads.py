@@ -31,6 +31,7 @@ _FINAL = frozenset({
     errno.E2BIG, errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ENAMETOOLONG, errno.ENODATA, errno.ENOTDIR, errno.ENXIO,
     errno.EOPNOTSUPP, errno.EPERM, errno.ERANGE,
 })  # fmt: skip
+_ABSENT = (errno.ENOENT, errno.ESTALE)
 _OWN = (CHANGELOG_PREFIX, SPLIT_BRAIN)
 
 
@@ -194,14 +195,22 @@ class Reads(Handles):
     async def _every_name(
         self, frame: Frame, fd: Fd, count: int, offset: int, xdata: Mapping[bytes, Any]
     ) -> list[DirEntry]:
-        """Of all copies, one after the other: a lookup asks them all.  Raises FopError when one cannot be listed."""
+        """Of all copies, one after the other: a lookup asks them all.  Raises FopError when one cannot be listed.
+
+        A copy that lacks the directory, as on a brick that was replaced, has no names.
+        """
         if self.leaves < len(self.children):
             raise FopError(errno.EOPNOTSUPP, f"{self.name}: offsets do not say which copy they are of")
         begun = self.child_of_offset(offset) if offset else 0
         if begun < 0:
             raise FopError(errno.ENOTCONN, f"{self.name}: the copy that was being listed is away; begin anew")
         for edge in self.children[begun:]:
-            entries: list[DirEntry] = await edge.readdir(frame, fd, count, offset, False, xdata)
+            try:
+                entries: list[DirEntry] = await edge.readdir(frame, fd, count, offset, False, xdata)
+            except FopError as error:
+                if error.errno not in _ABSENT:
+                    raise
+                entries = []
             if entries:
                 return entries
             offset = 0
