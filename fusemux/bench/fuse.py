@@ -7,6 +7,7 @@ The server's CPU is the figure that compares: it does not depend on how fast the
     getattr    statx that must ask the server (AT_STATX_FORCE_SYNC): one GETATTR
     lookup     stat of a name that the kernel has forgotten (after a remount; root): one LOOKUP
     randread   4 KiB with O_DIRECT at random places of a big file: one READ
+    randwrite  the same in writing: one WRITE
     read       the big file in blocks of 1 MiB, cold
     write      the big file in blocks of 1 MiB, to fsync and close
 """
@@ -100,7 +101,8 @@ def _tests(target: Target, args: argparse.Namespace) -> Iterator[tuple[str, Meas
     yield "write", one(big)
     target.go_cold()
     yield "read", one(big.but("read"))
-    yield "randread", one(big.but("randread", block=4096, count=args.count, direct=True))
+    for what in ("randread", "randwrite"):
+        yield what, one(big.but(what, block=4096, count=args.count, direct=True))
 
 
 def _median(runs: list[Measurement]) -> dict[str, Any]:
