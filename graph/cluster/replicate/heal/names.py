@@ -135,11 +135,36 @@ async def heal_name(
         assert model is not None
         for child in decision.create:
             await _create(core, child, parent, name, decision.model, model)
-    changed = given or (bool(decision.create or decision.remove) and not postponed)
-    if changed and (not sources or sources.intersection((*decision.create, *decision.remove))):
+    retimed = False
+    if decision.model in sources:
+        for child in range(len(answers)):
+            if child not in (*sources, *decision.create, *decision.remove):
+                retimed |= await _accuse_of_time(core, child, decision.model, answers)
+    moved = given or (bool(decision.create or decision.remove) and not postponed)
+    if moved and (not sources or sources.intersection((*decision.create, *decision.remove))):
         # Whoever asked before may have asked a copy that was wrong.
         core.notify(Event.UPCALL, None, StaleName(parent, name))
-    return NameHealed(changed, decision.conflict, postponed)
+    return NameHealed(moved or retimed, decision.conflict, postponed)
+
+
+async def _accuse_of_time(core: Core, child: int, model: int, answers: Sequence[Iatt | None]) -> bool:
+    """A copy that has the name already, but not the change time: the file was renamed and back again while it was away.
+
+    Whether it was is for the healing of its attributes to see, which locks them.  Where more is recorded of the file, that
+    sets its times; an arbiter does not know those of what is written.
+    """
+    good, other = answers[model], answers[child]
+    if good is None or other is None or good.ctime_ns == other.ctime_ns:
+        return False
+    if stat.S_ISREG(good.type) and core.arbiters & (1 << child | 1 << model):
+        return False
+    if any(core.keys.row(good.xdata)[child]) or any(core.keys.row(other.xdata)[model]):
+        return False
+    inode = _inode(core, good)
+    delta = core.keys.delta(METADATA, 0, 1 << child)
+    await core.children[model].xattrop(core.internal, inode, ADD_ARRAY, delta, None)
+    core.blame(inode, METADATA, 1 << child)
+    return True
 
 
 async def _give_gfid(core: Core, parent: Inode, name: bytes, answers: list[Iatt | None], offered: bytes) -> bool:

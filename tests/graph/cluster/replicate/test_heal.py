@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from fusemux.bricks.storage.posix.rename import RENAME_EXCHANGE
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.fops import Fop
 from fusemux.graph.framework.linking import Method
@@ -107,6 +108,30 @@ def test_a_copy_that_dies_over_the_healing_of_a_name_keeps_no_times_of_its_own(f
                 await volume.lookup(path)
             assert not volume.replicate.members.complete
             await volume.bricks[0].start()
+            await healed(volume)
+
+    run(main)
+
+
+@pytest.mark.parametrize("granular", ["on", "off"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_what_was_renamed_and_back_again_while_a_copy_was_away_has_the_same_times_everywhere(
+    count: int, granular: str
+) -> None:
+    async def main() -> None:
+        async with volume_of(count, granular_entry_heal=granular) as volume:
+            await volume.create("file", b"content")
+            for path in ("directory", "sub", "sub/inner"):
+                await volume.mkdir(path)
+            for path in ("one", "other", "sub/third"):
+                await volume.create(path, b"content")
+            async with without(volume, 1):
+                for path in ("file", "directory"):
+                    await volume.rename(path, "sub/elsewhere")
+                    await volume.rename("sub/elsewhere", path)
+                for _ in range(2):
+                    await volume.rename("one", "other", RENAME_EXCHANGE)
+                    await volume.rename("sub/inner", "sub/third", RENAME_EXCHANGE)
             await healed(volume)
 
     run(main)

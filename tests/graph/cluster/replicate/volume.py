@@ -197,7 +197,7 @@ class Volume:
         parent, name = await self.parent(path)
         await self.top.rmdir(self.tick(), parent, name, await self.inode(path))
 
-    async def rename(self, old: str, new: str) -> None:
+    async def rename(self, old: str, new: str, flags: int = 0) -> None:
         inode = await self.inode(old)
         parent, name = await self.parent(old)
         newparent, newname = await self.parent(new)
@@ -205,7 +205,7 @@ class Volume:
             replaced = await self.inode(new)
         except FopError:
             replaced = None
-        await self.top.rename(self.tick(), parent, name, newparent, newname, inode, replaced, 0)
+        await self.top.rename(self.tick(), parent, name, newparent, newname, inode, replaced, flags)
 
     async def listing(self, path: str, *, plus: bool = False) -> list[DirEntry]:
         fd = await self.open(path, os.O_RDONLY)
