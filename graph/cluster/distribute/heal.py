@@ -112,7 +112,7 @@ class DirectoryHealing(Linktos):
         """Do what `healing` says; `directory` gets the layout and the MDS that result.  Its lock is held."""
         inode = self.table.learn(directory.gfid, stat.S_IFDIR)
         merged = survey.merged(hashed)
-        quiet = internal(frame, time_ns=merged.ctime_ns if frame.time_ns else 0)
+        quiet = internal(frame, time_ns=merged.ctime_ns)  # lookups have no time, and each copy would take its own
         await self._heal_copies(quiet, directory, inode, survey, healing, hashed)
         if healing.mark is not None:
             await self.children[healing.mark].setxattr(quiet, inode, {self.xattr.mds: MDS_AT_REST}, 0)
