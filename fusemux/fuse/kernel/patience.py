@@ -2,8 +2,8 @@
 
 Going to sleep and being woken costs more than the request it waits for, on virtual machines several times more.  A
 program that calls one after the other sends its next request 10 to 20 µs after it got its answer; looking (an epoll_wait
-that does not wait, 0.6 µs) finds it.  Where requests come more slowly looking is in vain; then it is only tried
-again from time to time.
+that does not wait, 0.6 µs, or with one mount a read(2), which counts as two looks) finds it.  Where requests come more
+slowly looking is in vain; then it is only tried again from time to time.
 """
 
 from __future__ import annotations
