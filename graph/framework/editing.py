@@ -19,12 +19,13 @@ import trio
 
 from fusemux.graph.framework.errors import FusemuxError
 from fusemux.graph.framework.fops import FOP_NAMES
+from fusemux.graph.framework.inode import Fd
 from fusemux.graph.framework.linking import Edge, Method
 from fusemux.graph.framework.translator import Event
 
 if TYPE_CHECKING:
     from fusemux.graph.framework.graph import Graph
-    from fusemux.graph.framework.inode import Fd, Inode
+    from fusemux.graph.framework.inode import Inode
     from fusemux.graph.framework.translator import Translator
     from fusemux.graph.framework.volfile import Section
 
@@ -71,6 +72,9 @@ class Gate:
         async def call(*args: Any) -> Any:
             while self._opened is not None:
                 await self._opened.wait()
+            for arg in args:
+                if isinstance(arg, Fd):  # which nobody but this call knows of when it is about to be opened
+                    top.translator.graph.itable.widen(arg)
             return await getattr(top, name)(*args)
 
         return call
@@ -214,7 +218,7 @@ def _extend(graph: Graph, fds: list[Fd]) -> None:
     for inode in _inodes(graph):
         inode.ctx.extend([None] * (table.inode_slots - len(inode.ctx)))
     for fd in fds:
-        fd.ctx.extend([None] * (table.fd_slots - len(fd.ctx)))
+        table.widen(fd)
 
 
 def _empty(graph: Graph, gone: Translator, fds: list[Fd]) -> None:

@@ -103,6 +103,10 @@ class InodeTable:
         inode.nopen += 1
         return Fd(inode, flags, self.fd_slots, pid)
 
+    def widen(self, fd: Fd) -> None:
+        """Give `fd` the slots that were added since it was made."""
+        fd.ctx.extend([None] * (self.fd_slots - len(fd.ctx)))
+
     def closed(self, fd: Fd) -> None:
         """`fd` was released, or its open failed."""
         fd.inode.nopen -= 1

@@ -10,7 +10,7 @@ import trio
 
 from fusemux.graph.framework.errors import FusemuxError
 from fusemux.graph.framework.fops import Fop
-from fusemux.graph.framework.inode import Inode
+from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.options import Option
 from fusemux.graph.framework.process import Process
 from fusemux.graph.framework.translator import Event, Translator
@@ -62,8 +62,9 @@ class Leaf(Recorded):
             await trio.lowlevel.checkpoint()
         return SPACE
 
-    async def stat(self, frame: Frame, target: Inode, xdata: Any = None) -> Iatt:
-        return iatt(target.gfid, self.opt.size)
+    async def stat(self, frame: Frame, target: Inode | Fd, xdata: Any = None) -> Iatt:
+        inode = target.inode if isinstance(target, Fd) else target
+        return iatt(inode.gfid, self.opt.size)
 
 
 class Idle(Recorded):

@@ -125,6 +125,21 @@ def test_slots_grow_for_who_is_new_and_are_emptied_and_used_again() -> None:
     with_graph(tree("a", fan="testing/idle"), body)
 
 
+def test_what_waits_to_be_opened_during_an_edit_has_all_slots_after_it() -> None:
+    async def body(graph: Graph) -> None:
+        fd = graph.itable.fd(graph.itable.root, 0)
+        await graph.gate.close(graph)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(graph.top.stat, Frame(), fd, None)
+            await trio.testing.wait_all_tasks_blocked()
+            await graph.edit(tree("a", fan="testing/fan"), [])
+            graph.gate.open(graph)
+        assert fd.ctx == [None]
+        graph.itable.closed(fd)
+
+    with_graph(tree("a", fan="testing/idle"), body)
+
+
 @pytest.mark.parametrize("broken", ["testing/failing", "testing/nowhere"])
 def test_an_edit_that_fails_changes_nothing(journal: Journal, broken: str) -> None:
     async def body(graph: Graph) -> None:
