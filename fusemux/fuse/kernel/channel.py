@@ -45,6 +45,8 @@ __all__ = ["Channel"]
 
 log = logging.getLogger("fusemux.fuse")
 
+_HEADER = p.HEADER.unpack_from
+_OPERATION = OPERATIONS.get
 _BURST_MAX = 16
 _SERVED_MAX = 256
 _TURN_S = 0.005
@@ -126,6 +128,8 @@ class Channel:
                 before = left
                 events = poll(0) if len(sessions) > 1 else [(fd, select.EPOLLIN) for fd in sessions]
                 hold = len(events) >= _MANY
+                if hold:
+                    burst = 1  # to ask all again costs less than to find out for each that it has no more
                 for fd, _ in events:
                     session = sessions.get(fd)
                     if session is None:
@@ -163,8 +167,8 @@ class Channel:
     def _serve(self, session: Session, buffer: mmap, received: int, hold: bool = False) -> _Suspended | None:
         """Answer one request, or return what is needed to go on with it: its coroutine has suspended."""
         session.requests += 1
-        length, opcode, unique, nodeid, uid, gid, pid, extension, _ = p.HEADER.unpack_from(buffer)
-        operation = OPERATIONS.get(opcode)
+        length, opcode, unique, nodeid, uid, gid, pid, extension, _ = _HEADER(buffer)
+        operation = _OPERATION(opcode)
         if operation is None or received < operation.least or length != received:
             self._refuse(session, buffer, received)
             return None

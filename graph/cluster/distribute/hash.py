@@ -37,7 +37,7 @@ _DELTA = 0x9E3779B9
 _SUMS_FULL = tuple(_DELTA * n & _MASK for n in range(1, 7))
 _SUMS_LAST = tuple(_DELTA * n & _MASK for n in range(1, 11))
 _BLOCK = struct.Struct("<4I")
-_WORD = struct.Struct("<I")
+_WORDS = tuple(struct.Struct(f"<{count}I") for count in range(4))
 
 
 def _mix(sums: tuple[int, ...], key: tuple[int, ...], h0: int, h1: int) -> tuple[int, int]:
@@ -53,19 +53,18 @@ def _last_key(name: bytes, at: int) -> tuple[int, ...]:
     length = len(name)
     pad = length | length << 8
     pad = (pad | pad << 16) & _MASK
-    words = [pad, pad, pad, pad]
-    place = 0
-    while at + 4 <= length:
-        (words[place],) = _WORD.unpack_from(name, at)
-        place += 1
-        at += 4
-    if at < length:
-        word = words[place]
-        for byte in name[at:]:
-            signed = byte if byte < 0x80 else byte | 0xFFFFFF00
-            word = (word << 8 | signed) & _MASK
-        words[place] = word
-    return tuple(words)
+    whole, rest = divmod(length - at, 4)
+    words: tuple[int, ...] = _WORDS[whole].unpack_from(name, at)
+    if rest:
+        word, tail = pad, name[length - rest :]
+        if tail.isascii():
+            word = (word << 8 * rest | int.from_bytes(tail, "big")) & _MASK
+        else:
+            for byte in tail:
+                signed = byte if byte < 0x80 else byte | 0xFFFFFF00
+                word = (word << 8 | signed) & _MASK
+        words += (word,)
+    return words + (pad,) * (4 - len(words))
 
 
 def hash32(name: bytes) -> int:
@@ -93,7 +92,11 @@ def munger(rsync_regex: str | None, extra_regex: str | None) -> Callable[[bytes]
     except re.error as error:
         raise ValueError(f"no regular expression: {error}") from None
 
+    dotted = extra is None and rsync_regex == RSYNC_REGEX  # which no name without a dot in front matches
+
     def munge(name: bytes) -> bytes:
+        if dotted and not name.startswith(b"."):
+            return name
         for pattern in (extra, rsync):
             match = pattern.search(name) if pattern is not None else None
             part = match[1] if match is not None and match.re.groups else None
