@@ -100,6 +100,7 @@ class Volatile(Translator):
             raise FusemuxError(f"{self.name}: {self.type} belongs right above storage/posix, not above {below.type}")
         assert below.store is not None, "children are initialised first"
         self._store = below.store
+        self._store.recorder = None  # what is recorded late would not be lost
         self._keep_names()
 
     def reconfigure(self, given: Mapping[str, str]) -> None:

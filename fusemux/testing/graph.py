@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 import trio
 
+from fusemux.bricks.storage.posix.late import recorder_of
 from fusemux.graph.debug.fault import Fault
 from fusemux.graph.debug.trace import Trace
 from fusemux.graph.framework import volfile
@@ -220,6 +221,7 @@ class GraphVolume:
         raise NotHealed(f"not healed within {within_s:g} s:\n{pending(await self.heal_info())}")
 
     def bricks_identical(self) -> Comparison:
+        recorder_of(self.process).record()
         return compare(sets_of(self._place.current()))
 
     def calls(self, count: int = 50) -> list[str]:

@@ -214,7 +214,7 @@ def client_section(path: Path, index: int = 0) -> Section:
     return Section(f"v-client-{index}", "protocol/client", {"remote-host": "localhost", "remote-subvolume": str(path)})
 
 
-def run(place: Place, scenario: Callable[[Volume], Awaitable[None]]) -> None:
+def run(place: Place, scenario: Callable[[Volume], Awaitable[None]], *, clock: trio.abc.Clock | None = None) -> None:
     """Serve the brick, run `scenario`, and check that nothing stays held."""
 
     async def main() -> None:
@@ -227,7 +227,7 @@ def run(place: Place, scenario: Callable[[Volume], Awaitable[None]]) -> None:
             held = await brick.detach()
             assert not any(held.values()), held
 
-    trio.run(main)
+    trio.run(main, clock=clock)
 
 
 class failing:

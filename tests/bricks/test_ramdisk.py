@@ -25,6 +25,9 @@ def test_a_ramdisk_is_a_file_system_of_its_own_size(tmp_path: Path) -> None:
     try:
         vfs = os.statvfs(path)
         assert vfs.f_blocks * vfs.f_frsize == 8 << 20
+        assert vfs.f_flag & os.ST_NOATIME
+        ramdisk.use_huge_pages(path, on=True)
+        assert os.statvfs(path).f_flag & os.ST_NOATIME
         assert ramdisk.exists(path)
         with pytest.raises(FusemuxError, match="already"):
             ramdisk.provision(path)

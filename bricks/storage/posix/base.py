@@ -4,13 +4,14 @@
 where no system call failed).  The translator decides in which thread it runs.
 
 State is bounded by what is in use: `dirs`, the directories lately used (see directories.py), and `opened`, the files
-that are open.  Everything else is found on the disk: an object by its handle, a name by its directory's
+that are open; what is in `late` is in one of them.  Everything else is found on the disk: an object by its handle, a name by its directory's
 descriptor.  No path ever contains a user's name, so neither PATH_MAX nor a rename above can hurt.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from contextlib import suppress
@@ -18,11 +19,14 @@ from contextlib import suppress
 from fusemux.bricks.storage.posix import mdata
 from fusemux.bricks.storage.posix.directories import DirHandle, DirHandles
 from fusemux.bricks.storage.posix.handle import DOT_GLUSTERFS, parse_link, path_of, unlink_path
+from fusemux.bricks.storage.posix.late import Recorder
 from fusemux.bricks.storage.posix.mdata import Times
 from fusemux.bricks.storage.posix.syscalls import Dirent, XattrsByPath, xattrs_at
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.types import DIRECTORY_BLOCKS, DIRECTORY_SIZE, ROOT_GFID, Iatt, Xdata, gfid_text
+
+log = logging.getLogger("fusemux.bricks")
 
 __all__ = ["UNCOUNTED", "DirStream", "OpenFile", "StoreBase", "stale"]
 
@@ -87,6 +91,8 @@ class StoreBase:
         self.dirs: dict[bytes, DirHandle] = {}
         self.opened: dict[bytes, OpenFile] = {}
         self.streams: set[DirStream] = set()
+        self.recorder: Recorder | None = None  # None: times are recorded at once
+        self.late: dict[bytes, OpenFile | DirHandle] = {}  # whose times are still to be recorded
         self.uid, self.gid = os.geteuid(), os.getegid()
         self.xattrs = XattrsByPath() if threads else xattrs_at()
         self.GFID = b"trusted.gfid"
@@ -114,7 +120,7 @@ class StoreBase:
         root = os.open(self.path, _DIR)
         self.gl = os.open(DOT_GLUSTERFS, _DIR, dir_fd=root)
         self.base = os.path.join(os.path.abspath(self.path), ".glusterfs", "")
-        self.root = DirHandle(self.dirs, ROOT_GFID, root, gfid_text(ROOT_GFID).encode() + b"/", self._times_fd(root))
+        self.root = DirHandle(self, ROOT_GFID, root, gfid_text(ROOT_GFID).encode() + b"/", self._times_fd(root))
         self.dirs[ROOT_GFID] = self.root
         self.blksize = os.fstat(root).st_blksize
 
@@ -122,12 +128,19 @@ class StoreBase:
         """Nobody has `file` open any more; if it has no name either, it is gone."""
         self.opened.pop(file.gfid, None)
         if file.nameless:
+            self.late.pop(file.gfid, None)
             with suppress(FileNotFoundError):
                 os.unlink(unlink_path(file.gfid), dir_fd=self.gl)
+        elif self.late:
+            self.record_late(file.gfid)
 
     def end(self) -> None:
         """Close everything, the users' files included.  Never raises."""
-        self.handles.leave(self.dirs)
+        self.record_all()
+        if self.recorder is not None:
+            self.recorder.leave(self)
+            self.recorder = None
+        self.handles.leave(self)
         for directory in list(self.dirs.values()):
             directory.close()
         self.dirs.clear()
@@ -141,6 +154,45 @@ class StoreBase:
         if self.gl >= 0:
             os.close(self.gl)
             self.gl = -1
+
+    # -- times -----------------------------------------------------------------------------------------------
+
+    def keep(self, known: OpenFile | DirHandle, times: Times) -> None:
+        """These are its times from now on; they are recorded now or, on a ramdisk, later (see late.py)."""
+        known.times = times
+        if self.recorder is None:
+            self.record(known.fd, times)
+            return
+        if not self.late:
+            self.recorder.expect(self)
+        self.late[known.gfid] = known
+
+    def record(self, fd: int, times: Times) -> None:
+        """Times are the last step of an operation that has succeeded: a full disk must not make it fail."""
+        try:
+            os.setxattr(fd, self.MDATA, mdata.pack(*times))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+
+    def record_late(self, gfid: bytes) -> None:
+        """Record the times of one object, if that is still to be done.  Never raises."""
+        known = self.late.pop(gfid, None)
+        if known is not None:
+            self._record(known)
+
+    def record_all(self) -> None:
+        """Record all times that are still to be recorded.  Never raises."""
+        late, self.late = self.late, {}
+        for known in late.values():
+            self._record(known)
+
+    def _record(self, known: OpenFile | DirHandle) -> None:
+        try:
+            if known.times is not None:
+                self.record(known.fd, known.times)
+        except OSError as error:
+            log.warning("%s: times of %s are not recorded: %s", self.path, gfid_text(known.gfid), error.strerror)
 
     # -- finding objects -------------------------------------------------------------------------------------
 
@@ -198,12 +250,14 @@ class StoreBase:
         return self.keep_dir(gfid, fd, times)
 
     def keep_dir(self, gfid: bytes, fd: int, times: Times | None) -> DirHandle:
-        directory = DirHandle(self.dirs, gfid, fd, gfid_text(gfid).encode() + b"/", times)
+        directory = DirHandle(self, gfid, fd, gfid_text(gfid).encode() + b"/", times)
         self.dirs[gfid] = directory
         self.handles.add(directory)
         return directory
 
     def drop_dir(self, gfid: bytes) -> None:
+        if self.late:
+            self.record_late(gfid)
         self.dirs.pop(gfid, None)
 
     def learn(self, directory: DirHandle) -> None:

@@ -147,7 +147,9 @@ class DataFops(RenameFops):
         if file is not None:
             return self._resize(frame, file, size)
         file = self._open(gfid)
-        return self._resize(frame, file, size)
+        iatt = self._resize(frame, file, size)
+        self.record_late(gfid)
+        return iatt
 
     def _resize(self, frame: Frame, file: OpenFile, size: int) -> Iatt:
         os.ftruncate(file.fd, size)
@@ -209,9 +211,11 @@ class DataFops(RenameFops):
         handle = fd.ctx[self.slot]
         if handle is None:
             raise FopError(errno.EBADF)
+        self.record_late(handle.gfid)
         (os.fdatasync if datasync else os.fsync)(handle.fd)
 
     def syncfs(self, frame: Frame, inode: Inode, xdata: Xdata = None) -> None:
+        self.record_all()
         syncfs(self.root.fd)
 
     def statfs(self, frame: Frame, inode: Inode, xdata: Xdata = None) -> StatVfs:

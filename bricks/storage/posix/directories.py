@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import resource
 from collections import deque
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from fusemux.bricks.storage.posix.mdata import Times
@@ -21,13 +22,21 @@ from fusemux.graph.framework.process import Process
 __all__ = ["DirHandle", "DirHandles", "dir_handles"]
 
 
+class Home(Protocol):
+    """The store of the brick that a handle belongs to."""
+
+    dirs: dict[bytes, DirHandle]
+
+    def drop_dir(self, gfid: bytes) -> None: ...
+
+
 class DirHandle:
     """One directory of a brick, opened.  `times` are its mdata, None when it has none."""
 
     __slots__ = ("acl", "fd", "gfid", "group", "home", "slash", "times", "used")
 
-    def __init__(self, home: dict[bytes, DirHandle], gfid: bytes, fd: int, slash: bytes, times: Times | None) -> None:
-        self.home = home  # the brick's table it is found in
+    def __init__(self, home: Home, gfid: bytes, fd: int, slash: bytes, times: Times | None) -> None:
+        self.home = home
         self.gfid = gfid
         self.fd = fd
         self.slash = slash  # the gfid as text and a slash: what gfid2path records begin with
@@ -60,16 +69,16 @@ class DirHandles:
         ring = self._ring
         while len(ring) >= self.limit:
             oldest = ring.popleft()
-            if oldest.home.get(oldest.gfid) is not oldest:
+            if oldest.home.dirs.get(oldest.gfid) is not oldest:
                 continue
             if oldest.used:
                 oldest.used = False
                 ring.append(oldest)
             else:
-                del oldest.home[oldest.gfid]
+                oldest.home.drop_dir(oldest.gfid)
         ring.append(handle)
 
-    def leave(self, home: dict[bytes, DirHandle]) -> None:
+    def leave(self, home: Home) -> None:
         """A brick is detached: forget its handles."""
         self._ring = deque(handle for handle in self._ring if handle.home is not home)
 

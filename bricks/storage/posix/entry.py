@@ -1,7 +1,7 @@
 """Making names: create, mknod, mkdir, symlink, link, and files without a name.
 
 Order, for the sake of crashes: the object, its gfid, all that is recorded with it, and last the handle, so that a file with a
-handle lacks nothing (see lookup.py); a directory's handle comes before its records.  When a step fails what was made before is
+handle lacks nothing (see lookup.py) but times, if they are recorded late; a directory's handle comes before its records.  When a step fails what was made before is
 taken back.
 """
 
@@ -43,13 +43,15 @@ class EntryFops(LookupFops):
         try:
             if self.umask:
                 self.unmask(new, directory, mode)
-            times = self._born(frame, directory, name, new, gfid, xdata)
+            times = self._born(frame, directory, name, new, gfid, xdata, stays=True)
             iatt = self._newborn(frame, directory, new, mode, gfid, times)
         except BaseException:
             self._unmake(directory, name, gfid, new)
             raise
         self.stamp_dir(directory, frame.time_ns)
         file = fd.ctx[self.slot] = self.opened[gfid] = OpenFile(gfid, new, times, setid=mode & 0o6000 != 0)
+        if times is not None and self.recorder is not None:
+            self.keep(file, times)
         if xdata is None:
             file.counter = UNCOUNTED
         return iatt
@@ -77,13 +79,21 @@ class EntryFops(LookupFops):
             os.chmod(where, mode & 0o7777)
 
     def _born(
-        self, frame: Frame, directory: DirHandle, name: bytes, new: int, gfid: bytes, xdata: Xdata
+        self,
+        frame: Frame,
+        directory: DirHandle,
+        name: bytes,
+        new: int,
+        gfid: bytes,
+        xdata: Xdata,
+        *,
+        stays: bool = False,
     ) -> Times | None:
-        """Make the empty regular file `new` an object of the brick; its first times."""
+        """Make the empty regular file `new` an object of the brick; its first times, still to be recorded if it `stays` open."""
         if frame.uid != self.uid or frame.gid != self.gid or self.mapped:
             self.own(new, frame, directory)
         os.setxattr(new, self.GFID, gfid)
-        times = self._first_times(new, frame)
+        times = self._first_times(new, frame, late=stays and self.recorder is not None)
         if self.gfid2path:
             os.setxattr(new, *path_record(self.GFID2PATH, directory.slash, name))
         if xdata is not None:
@@ -91,11 +101,12 @@ class EntryFops(LookupFops):
         self.link_handle(directory, name, gfid)
         return times
 
-    def _first_times(self, where: int | str, frame: Frame) -> Times | None:
+    def _first_times(self, where: int | str, frame: Frame, *, late: bool = False) -> Times | None:
         now = frame.time_ns
         if not now or not self.ctime:
             return None
-        self.set_xattr(where, self.MDATA, mdata.pack(now, now, now))
+        if not late:
+            self.set_xattr(where, self.MDATA, mdata.pack(now, now, now))
         return now, now, now
 
     def own(self, where: int | str, frame: Frame, directory: DirHandle) -> None:

@@ -86,4 +86,6 @@ class ListingFops(DataFops):
         times = self.times_at(dirfd, name, gfid)
         if xdata is None:
             return self.iatt(gfid, st, times)
+        if self.late:
+            self.record_late(gfid)
         return self.iatt(gfid, st, times, self.answers(xdata, gfid, self.xattrs.list(dirfd, name), (dirfd, name)))

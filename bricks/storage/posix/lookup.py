@@ -65,6 +65,8 @@ class LookupFops(Stamps):
                 st = self.stat_at(directory.fd, name)
         if xdata is None:
             return self.iatt(gfid, st, times)
+        if self.late:
+            self.record_late(gfid)
         present = self.xattrs.list(directory.fd, name)
         if GFID_LESS in xdata and not stat.S_ISDIR(st.st_mode):
             self._check_records(directory, name, st, present)
@@ -84,6 +86,8 @@ class LookupFops(Stamps):
         times = self.times_of(where, gfid)
         if xdata is None:
             return self.iatt(gfid, st, times)
+        if self.late:
+            self.record_late(gfid)
         names = os.listxattr(where) if isinstance(where, int) else os.listxattr(where, follow_symlinks=False)
         return self.iatt(gfid, st, times, self.answers(xdata, gfid, map(os.fsencode, names), where))
 

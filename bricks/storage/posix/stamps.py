@@ -21,6 +21,11 @@ from fusemux.graph.framework.types import Frame
 __all__ = ["Stamps"]
 
 
+def _moved(old: int, new: int) -> int:
+    newest = mdata.newer(old, new)
+    return newest if newest != old else old + 1
+
+
 class Stamps(StoreBase):
     def times_of(self, where: int | str, gfid: bytes) -> Times | None:
         """The recorded times of an object, from memory where it is known."""
@@ -49,20 +54,26 @@ class Stamps(StoreBase):
         return known.times
 
     def catch_up(self, file: OpenFile) -> None:
-        """Record the time at which the kernel has last written `file`, if it has since it was seen last."""
+        """Record the time at which the kernel has last written `file`, if it has since it was seen last.
+
+        Its clock for that ticks some milliseconds behind the one that frames are stamped by; yet what was written is newer than before.
+        """
         st = os.fstat(file.fd)
         if st.st_mtime_ns == file.passed_ns:
             return
         file.passed_ns = st.st_mtime_ns
         if file.times is not None:
             ctime, mtime, atime = file.times
-            file.times = (mdata.newer(ctime, st.st_ctime_ns), mdata.newer(mtime, st.st_mtime_ns), atime)
-            self._record(file.fd, mdata.pack(*file.times))
+            if st.st_mtime_ns != mtime:  # else it was set, and not written
+                mtime = _moved(mtime, st.st_mtime_ns)
+                ctime = _moved(ctime, st.st_ctime_ns)
+            self.keep(file, (ctime, mtime, atime))
 
     def keep_times(self, on: bool) -> None:
         """Option ctime: whether times are recorded in mdata and answered from it."""
         if on == self.ctime:
             return
+        self.record_all()
         self.ctime = on
         for directory in self.dirs.values():
             directory.times = self._times_fd(directory.fd)
@@ -83,16 +94,7 @@ class Stamps(StoreBase):
             ctime = mtime = now
         else:
             ctime, mtime = mdata.newer(ctime, now), mdata.newer(mtime, now)
-        directory.times = (ctime, mtime, atime)
-        self._record(directory.fd, mdata.pack(ctime, mtime, atime))
-
-    def _record(self, fd: int, value: bytes) -> None:
-        """Times are the last step of an operation that has succeeded: a full disk must not make it fail."""
-        try:
-            os.setxattr(fd, self.MDATA, value)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
+        self.keep(directory, (ctime, mtime, atime))
 
     def stamp_file(self, file: OpenFile, now: int, *, modified: bool) -> None:
         """An open file's contents (`modified`) or attributes changed at `now`."""
@@ -108,15 +110,13 @@ class Stamps(StoreBase):
         ctime = now if now >= ctime else mdata.newer(ctime, now)
         if modified:
             mtime = now if now >= mtime else mdata.newer(mtime, now)
-        file.times = (ctime, mtime, atime)
-        self._record(file.fd, mdata.pack(ctime, mtime, atime))
+        self.keep(file, (ctime, mtime, atime))
 
     def stamp_access(self, file: OpenFile, now: int) -> None:
         """An open file was read at `now`; only callers that keep access times come here."""
         if file.times is not None:
             ctime, mtime, atime = file.times
-            file.times = (ctime, mtime, mdata.newer(atime, now))
-            self._record(file.fd, mdata.pack(*file.times))
+            self.keep(file, (ctime, mtime, mdata.newer(atime, now)))
 
     def stamp(self, where: int | str, gfid: bytes, now: int, *, modified: bool = False) -> Times | None:
         """The attributes (or, with `modified`, the contents) of any object changed at `now`; its times after that."""

@@ -17,6 +17,7 @@ from fusemux.bricks import ramdisk
 from fusemux.bricks.storage.posix import layout
 from fusemux.bricks.storage.posix.directories import dir_handles
 from fusemux.bricks.storage.posix.health import health_of
+from fusemux.bricks.storage.posix.late import recorder_of
 from fusemux.bricks.storage.posix.options import OPTIONS
 from fusemux.bricks.storage.posix.remove import RECURSIVE
 from fusemux.bricks.storage.posix.store import Store
@@ -88,6 +89,8 @@ class Posix(Translator):
         store.umask = os.umask(0)
         os.umask(store.umask)  # a process that only serves has set it to 0; any other keeps its own
         store.begin()
+        if not self.pooled:
+            store.recorder = recorder_of(self.process)
         self.store = store
         store.purge_unlinked()
         self._apply()

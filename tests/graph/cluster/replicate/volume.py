@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 from fusemux.bricks import prepare, ramdisk
 from fusemux.bricks.brick import Brick
+from fusemux.bricks.storage.posix.late import recorder_of
 from fusemux.graph.cluster.replicate import Replicate
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.graph import Graph
@@ -272,6 +273,7 @@ class Volume:
 
     def tree(self, brick: int) -> dict[str, tuple[object, ...]]:
         """Everything on a brick that a user can see, by path."""
+        recorder_of(self.process).record()
         found: dict[str, tuple[object, ...]] = {}
         root = self.bricks[brick].path
         for folder, folders, files in os.walk(root):
