@@ -36,6 +36,7 @@ _DEFAULT_ACL = "system.posix_acl_default"
 
 
 UNCOUNTED = (b"", b"")
+FRESH_MAX = 256  # of one brick: then all are forgotten
 
 
 class OpenFile:
@@ -93,6 +94,7 @@ class StoreBase:
         self.streams: set[DirStream] = set()
         self.recorder: Recorder | None = None  # None: times are recorded at once
         self.late: dict[bytes, OpenFile | DirHandle] = {}  # whose times are still to be recorded
+        self.fresh: dict[bytes, tuple[bytes, bytes]] = {}  # directory and only name of files made lately
         self.uid, self.gid = os.geteuid(), os.getegid()
         self.xattrs = XattrsByPath() if threads else xattrs_at()
         self.GFID = b"trusted.gfid"

@@ -28,15 +28,10 @@ RECURSIVE = b"glusterfs.rmdir-recursive"  # xdata of rmdir: move the whole tree 
 class RemoveFops(EntryFops):
     def unlink(self, frame: Frame, parent: Inode, name: bytes, inode: Inode, xdata: Xdata = None) -> None:
         directory = self.parent(parent, name)
-        st = self.stat_at(directory.fd, name)
-        if stat.S_ISDIR(st.st_mode):
-            raise FopError(errno.EISDIR)
         gfid = inode.gfid
-        found = self.xattrs.get(directory.fd, name, self.GFID)
-        if found != gfid:
-            self.expect(directory, name, gfid)
+        last = self.fresh.pop(gfid, None) == (directory.gfid, name) or self._is_last(directory, name, gfid)
         file = self.opened.get(gfid)
-        if st.st_nlink > 2:
+        if not last:
             os.unlink(name, dir_fd=directory.fd)
             self.unnamed(frame, gfid, directory, name)
         elif file is None:
@@ -50,6 +45,14 @@ class RemoveFops(EntryFops):
                 raise
             self.stamp_file(file, frame.time_ns, modified=False)
         self.stamp_dir(directory, frame.time_ns)
+
+    def _is_last(self, directory: DirHandle, name: bytes, gfid: bytes) -> bool:
+        """Whether a file has no other name; it must be `gfid`."""
+        st = self.stat_at(directory.fd, name)
+        if stat.S_ISDIR(st.st_mode):
+            raise FopError(errno.EISDIR)
+        self.expect(directory, name, gfid)
+        return st.st_nlink <= 2
 
     def expect(self, directory: DirHandle, name: bytes, gfid: bytes) -> None:
         """The caller means the object `gfid`; never touch another one that took the name."""
