@@ -3,6 +3,9 @@
 A file's last name goes after its handle: a crash in between leaves a name without a handle, which the next lookup
 mends, and never a handle without a name, which would hold the space for ever.  A file that is open keeps its handle,
 moved to `.glusterfs/unlink`, until the last descriptor goes.
+
+Whether a name is a file's last one, and that file's at all, the disk tells; of the files that this store has made lately
+it knows (`fresh`): what else happens to their names, happens here.
 """
 
 from __future__ import annotations
