@@ -4,7 +4,7 @@
 where no system call failed).  The translator decides in which thread it runs.
 
 State is bounded by what is in use: `dirs`, the directories lately used (see directories.py), and `opened`, the files
-that are open; what is in `late` is in one of them.  Everything else is found on the disk: an object by its handle, a name by its directory's
+that are open; what is in `late` is in one of them, or is a directory that was evicted by the very fop that changed it.  Everything else is found on the disk: an object by its handle, a name by its directory's
 descriptor.  No path ever contains a user's name, so neither PATH_MAX nor a rename above can hurt.
 """
 
@@ -245,6 +245,7 @@ class StoreBase:
         try:
             if os.getxattr(fd, self.GFID) != gfid:
                 raise stale(gfid, "has a handle that leads to another directory")
+            self.record_late(gfid)  # a fop that used it and another one may have evicted it before it was done with it
             times = self._times_fd(fd)
         except BaseException:
             os.close(fd)

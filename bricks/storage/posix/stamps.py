@@ -34,6 +34,8 @@ class Stamps(StoreBase):
             return self._true_times(known)
         if not self.ctime:
             return None
+        if self.late:
+            self.record_late(gfid)
         value = self.get_xattr(where, self.MDATA)
         return None if value is None else mdata.unpack(value)
 
@@ -44,6 +46,8 @@ class Stamps(StoreBase):
             return self._true_times(known)
         if not self.ctime:
             return None
+        if self.late:
+            self.record_late(gfid)
         value = self.xattrs.get(dirfd, name, self.MDATA)
         return None if value is None else mdata.unpack(value)
 

@@ -123,6 +123,41 @@ def test_a_directory_that_is_not_kept_open_any_more_has_its_times_recorded(late:
     run(late, scenario)
 
 
+def test_a_directory_evicted_by_the_fop_that_changes_it_keeps_the_new_time(late: Place) -> None:
+    clock = MockClock()
+
+    async def scenario(volume: Volume) -> None:
+        directory = await volume.mkdir(b"d")
+        volume.store.handles.limit = 1
+        await volume.mkdir(b"inner", directory)
+        made = volume.now
+        assert directory.gfid not in volume.store.dirs
+        assert (await volume.lookup(b"d")).mtime_ns == made
+        await volume.mkdir(b"another", directory)
+        made = volume.now
+        await volume.list(directory)  # which opens it again
+        assert (await volume.lookup(b"d")).mtime_ns == made
+        await volume.mkdir(b"third", directory)
+        await volume.top.setattr(volume.frame(), directory, SetAttr(mtime_ns=77), None)
+        await later(clock)
+        assert changed(recorded(late, "d")) == (volume.now, 77)
+
+    run(late, scenario, clock=clock)
+
+
+def test_both_directories_of_a_rename_have_its_time_when_one_evicts_the_other(late: Place) -> None:
+    async def scenario(volume: Volume) -> None:
+        old, new = await volume.mkdir(b"old"), await volume.mkdir(b"new")
+        inode = await volume.file(b"f", old)
+        volume.store.handles.limit = 1
+        await volume.mkdir(b"other")
+        await volume.rename(b"f", b"f", inode, old, new)
+        moved = volume.now
+        assert [(await volume.lookup(name)).mtime_ns for name in (b"old", b"new")] == [moved, moved]
+
+    run(late, scenario)
+
+
 def test_a_time_that_was_set_is_there_at_once_and_stays(late: Place) -> None:
     clock = MockClock()
 
