@@ -5,7 +5,8 @@ a name without a gfid, or without a handle; the next lookup completes it, the fi
 a gfid (`gfid-req` in xdata).  Who only wants to know what is there (`glusterfs.gfid-less` in xdata) is told a gfid of zeros.
 
 A crash over another or a changed name of a file leaves records (gfid2path) that are not what its names are.  Whoever
-looks at names in order to heal them, which is he who asks for `glusterfs.gfid-less`, has them mended.
+looks at names in order to heal them, which is he who asks for `glusterfs.gfid-less`, has them mended.  He also has the times
+recorded of files that lack them where times are recorded late (late.py), so that those of all copies can be made equal.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from fusemux.bricks.storage.posix.base import stale
 from fusemux.bricks.storage.posix.directories import DirHandle
 from fusemux.bricks.storage.posix.handle import DOT_GLUSTERFS, folder_of, link_text, path_of, path_record
+from fusemux.bricks.storage.posix.mdata import Times
 from fusemux.bricks.storage.posix.stamps import Stamps
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
@@ -70,6 +72,8 @@ class LookupFops(Stamps):
         present = self.xattrs.list(directory.fd, name)
         if GFID_LESS in xdata and not stat.S_ISDIR(st.st_mode):
             self._check_records(directory, name, st, present)
+            if times is None and self.recorder is not None and self.ctime:
+                times = self._keep_times_of_store(directory, name, gfid, st)
         answers = self.answers(xdata, gfid, present, (directory.fd, name))
         return self.iatt(gfid, st, times, answers)
 
@@ -151,6 +155,10 @@ class LookupFops(Stamps):
         recorded = [known for known in present if known.startswith(self.GFID2PATH)]
         if key not in recorded or len(recorded) != st.st_nlink - 1:
             self.mend_records(directory, name, st, recorded)
+
+    def _keep_times_of_store(self, directory: DirHandle, name: bytes, gfid: bytes, st: os.stat_result) -> Times:
+        """A crash took the first times of a new file: those of the backing store stand in for them, and move no more."""
+        return self.put_times(self.path_at(directory, name), gfid, (st.st_ctime_ns, st.st_mtime_ns, st.st_atime_ns))
 
     def mend_records(self, directory: DirHandle, name: bytes, st: os.stat_result, recorded: list[bytes]) -> None:
         here = self.path_at(directory, name)
