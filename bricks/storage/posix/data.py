@@ -159,7 +159,10 @@ class DataFops(RenameFops):
         if file.setid and frame.uid:
             self._drop_setid(file)
         self.stamp_file(file, frame.time_ns, modified=True)
-        return self.iatt(file.gfid, self.stat_of(file.fd), file.times)
+        st = self.stat_of(file.fd)
+        if file.passed_ns:
+            file.passed_ns = st.st_mtime_ns  # this was not the kernel by itself
+        return self.iatt(file.gfid, st, file.times)
 
     def fallocate(self, frame: Frame, fd: Fd, mode: int, offset: int, length: int, xdata: Xdata = None) -> Iatt:
         file = self.file(fd)
