@@ -140,6 +140,7 @@ class Index(Translator):
             listed = gfid in listing.gfids
             if not listed and any(delta):
                 listing.add(gfid, self._uuid)
+                listed = True
             values = self._below(frame, target, op, xattrs, None)
             if listed and not any(values[key]):
                 listing.remove(gfid)

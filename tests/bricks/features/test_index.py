@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -55,6 +56,7 @@ class Brick:
         edge.bind(strict=True)
         layer.children.append(edge)
         trio.run(layer.init)
+        self.layer = layer
         self.base = base
         self.top = Edge(layer)
         self.top.bind(strict=True)
@@ -93,6 +95,32 @@ def test_pending_and_dirty_are_listed_apart(brick: Brick) -> None:
     assert brick.listed("xattrop") == [gfid_text(FILE.gfid)]
     brick.add(PENDING, -1)
     assert brick.listed("xattrop") == []
+
+
+def in_place(brick: Brick, key: bytes, data: int) -> None:
+    """The same as `add`, as it is called where nothing below can wait."""
+
+    def below(*args: Any) -> Mapping[bytes, bytes]:
+        answer: Mapping[bytes, bytes] = trio.run(layer.children[0].translator.xattrop, *args)
+        return answer
+
+    layer = brick.layer
+    layer._below, layer._pooled = below, False
+    layer._xattrop_now(Frame(), FILE, 0, {key: struct.pack(">3i", data, 0, 0)})
+
+
+@pytest.mark.parametrize("changes", [
+    [(DIRTY, 1), (PENDING, 2), (DIRTY, -1), (PENDING, -1), (PENDING, -1)],
+    [(PENDING, 0), (b"trusted.somebody.else", 1), (DIRTY, -1), (DIRTY, 1)],
+    [(PENDING, 1), (b"trusted.afr.v-client-2", 1), (PENDING, -1), (b"trusted.afr.v-client-2", -1)],
+])  # fmt: skip
+def test_calls_that_never_wait_list_the_same(tmp_path: Path, changes: list[tuple[bytes, int]]) -> None:
+    waits, never = Brick(tmp_path / "waits"), Brick(tmp_path / "never")
+    for key, data in changes:
+        waits.add(key, data)
+        in_place(never, key, data)
+        for kind in ("dirty", "xattrop"):
+            assert never.listed(kind) == waits.listed(kind)
 
 
 def test_all_entries_are_links_of_one_empty_file(brick: Brick) -> None:
