@@ -22,7 +22,7 @@ DEFAULT_BYTES = 1 << 30  # of address space, not of memory: pages are taken as t
 _SOURCE = "fusemux-brick"  # how /proc/mounts shows a ramdisk
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_NOATIME, _MNT_DETACH = 2, 4, 8, 32, 1024, 2
 # Devices and set-user-ID programs stored in a brick are the volume's business, never this machine's.  Access times that anybody
-# wants are recorded in xattrs; of those of the ramdisk itself nobody knows, and they cost a twentieth of a small read.
+# wants are recorded in xattrs; those of the ramdisk itself show with features.ctime off alone, and cost a twentieth of a small read.
 _FLAGS = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_NOATIME
 
 _libc = ctypes.CDLL(None, use_errno=True)
