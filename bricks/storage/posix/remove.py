@@ -117,4 +117,5 @@ class RemoveFops(EntryFops):
             os.mkdir("landfill", 0o700, dir_fd=self.gl)
         place = b"landfill/" + gfid_text(gfid).encode()
         os.rename(name, place, src_dir_fd=directory.fd, dst_dir_fd=self.gl)
+        self.fresh.clear()  # whatever it holds has lost its name
         self.drop_dir(gfid)

@@ -10,6 +10,7 @@ import pytest
 
 from fusemux.bricks.storage.posix.base import FRESH_MAX
 from fusemux.bricks.storage.posix.handle import path_of
+from fusemux.bricks.storage.posix.remove import RECURSIVE
 from fusemux.bricks.storage.posix.rename import RENAME_EXCHANGE
 from fusemux.graph.framework.inode import Inode
 from tests.bricks.serving import Place, Volume, failing, run
@@ -61,6 +62,22 @@ def test_a_directory_that_has_the_name_now_is_not_removed(brick: Place) -> None:
         await volume.mkdir(b"f")
         with failing(errno.EISDIR):
             await volume.unlink(b"f", inode)
+
+    run(brick, scenario)
+
+
+def test_what_a_directory_made_again_by_healing_holds_is_not_removed(brick: Place) -> None:
+    """Healing moves a whole tree away, and may make a directory of the same gfid again."""
+
+    async def scenario(volume: Volume) -> None:
+        directory = await volume.mkdir(b"d")
+        inode = await volume.file(b"f", directory)
+        await volume.top.rmdir(volume.frame(), volume.root, b"d", directory, {RECURSIVE: b""})
+        await volume.top.mkdir(volume.frame(), volume.root, b"d", 0o755, directory.gfid, None)
+        other = await volume.mknod(b"f", 0o600, parent=directory)
+        with failing(errno.ESTALE):
+            await volume.unlink(b"f", inode, directory)
+        assert (await volume.lookup(b"f", directory)).gfid == other.gfid
 
     run(brick, scenario)
 
