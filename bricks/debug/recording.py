@@ -31,6 +31,7 @@ from fusemux.bricks.storage.posix import (
     data,
     entry,
     landfill,
+    late,
     lookup,
     mapped,
     remove,
@@ -42,7 +43,7 @@ from fusemux.bricks.storage.posix import (
 __all__ = ["MODULES", "RecordingOs", "begin", "end", "journal_of"]
 
 MODULES: tuple[ModuleType, ...] = (
-    index, attributes, base, data, entry, landfill, lookup, mapped, remove, rename, stamps
+    index, attributes, base, data, entry, landfill, late, lookup, mapped, remove, rename, stamps
 )  # fmt: skip
 _DESCRIPTORS = b"/proc/self/fd/"
 _EXCHANGE = 2

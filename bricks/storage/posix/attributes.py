@@ -180,6 +180,7 @@ class AttributeFops(VirtualXattrs):
     def xattrop(
         self, frame: Frame, target: Inode | Fd, op: int, xattrs: Mapping[bytes, bytes], xdata: Xdata = None
     ) -> Mapping[bytes, bytes]:
+        # What follows is nearly every change's, twice: `where` and what the file remembers are looked up in place.
         file = self.opened.get(target.gfid if isinstance(target, Inode) else target.inode.gfid)
         where = file.fd if file is not None else self.where(target)
         results: dict[bytes, bytes] = {}

@@ -4,14 +4,13 @@
 where no system call failed).  The translator decides in which thread it runs.
 
 State is bounded by what is in use: `dirs`, the directories lately used (see directories.py), and `opened`, the files
-that are open; what is in `late` is in one of them, or is a directory that was evicted by the very fop that changed it.  Everything else is found on the disk: an object by its handle, a name by its directory's
-descriptor.  No path ever contains a user's name, so neither PATH_MAX nor a rename above can hurt.
+that are open; what is in `late` (see late.py) is in one of them, or is a directory that was evicted by the very fop that
+changed it.  Everything else is found on the disk: an object by its handle, a name by its directory's descriptor.  No path ever contains a user's name, so neither PATH_MAX nor a rename above can hurt.
 """
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 from contextlib import suppress
@@ -19,14 +18,12 @@ from contextlib import suppress
 from fusemux.bricks.storage.posix import mdata
 from fusemux.bricks.storage.posix.directories import DirHandle, DirHandles
 from fusemux.bricks.storage.posix.handle import DOT_GLUSTERFS, parse_link, path_of, unlink_path
-from fusemux.bricks.storage.posix.late import Recorder
+from fusemux.bricks.storage.posix.late import LateTimes
 from fusemux.bricks.storage.posix.mdata import Times
 from fusemux.bricks.storage.posix.syscalls import Dirent, XattrsByPath, xattrs_at
 from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.inode import Fd, Inode
 from fusemux.graph.framework.types import DIRECTORY_BLOCKS, DIRECTORY_SIZE, ROOT_GFID, Iatt, Xdata, gfid_text
-
-log = logging.getLogger("fusemux.bricks")
 
 __all__ = ["UNCOUNTED", "DirStream", "OpenFile", "StoreBase", "stale"]
 
@@ -36,7 +33,7 @@ _DEFAULT_ACL = "system.posix_acl_default"
 
 
 UNCOUNTED = (b"", b"")
-FRESH_MAX = 256  # of one brick: then all are forgotten
+MADE_MAX = 256  # of one brick: then all are forgotten
 
 
 class OpenFile:
@@ -84,21 +81,18 @@ def stale(gfid: bytes, why: str = "has no handle on this brick") -> FopError:
     return FopError(errno.ESTALE, f"{gfid_text(gfid)} {why}")
 
 
-class StoreBase:
+class StoreBase(LateTimes):
     def __init__(self, path: str, handles: DirHandles, *, fd_slot: int = 0, threads: bool = False) -> None:
-        self.path = path
+        super().__init__(path)
         self.slot = fd_slot
         self.handles = handles
         self.dirs: dict[bytes, DirHandle] = {}
         self.opened: dict[bytes, OpenFile] = {}
         self.streams: set[DirStream] = set()
-        self.recorder: Recorder | None = None  # None: times are recorded at once
-        self.late: dict[bytes, OpenFile | DirHandle] = {}  # whose times are still to be recorded
-        self.fresh: dict[bytes, tuple[bytes, bytes]] = {}  # directory and only name of files made lately
+        self.made: dict[bytes, tuple[bytes, bytes]] = {}  # directory and only name of files made lately
         self.uid, self.gid = os.geteuid(), os.getegid()
         self.xattrs = XattrsByPath() if threads else xattrs_at()
         self.GFID = b"trusted.gfid"
-        self.MDATA = b"trusted.glusterfs.mdata"
         self.GFID2PATH = b"trusted.gfid2path."
         self.ctime = True
         self.gfid2path = True
@@ -156,45 +150,6 @@ class StoreBase:
         if self.gl >= 0:
             os.close(self.gl)
             self.gl = -1
-
-    # -- times -----------------------------------------------------------------------------------------------
-
-    def keep(self, known: OpenFile | DirHandle, times: Times) -> None:
-        """These are its times from now on; they are recorded now or, on a ramdisk, later (see late.py)."""
-        known.times = times
-        if self.recorder is None:
-            self.record(known.fd, times)
-            return
-        if not self.late:
-            self.recorder.expect(self)
-        self.late[known.gfid] = known
-
-    def record(self, fd: int, times: Times) -> None:
-        """Times are the last step of an operation that has succeeded: a full disk must not make it fail."""
-        try:
-            os.setxattr(fd, self.MDATA, mdata.pack(*times))
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-
-    def record_late(self, gfid: bytes) -> None:
-        """Record the times of one object, if that is still to be done.  Never raises."""
-        known = self.late.pop(gfid, None)
-        if known is not None:
-            self._record(known)
-
-    def record_all(self) -> None:
-        """Record all times that are still to be recorded.  Never raises."""
-        late, self.late = self.late, {}
-        for known in late.values():
-            self._record(known)
-
-    def _record(self, known: OpenFile | DirHandle) -> None:
-        try:
-            if known.times is not None:
-                self.record(known.fd, known.times)
-        except OSError as error:
-            log.warning("%s: times of %s are not recorded: %s", self.path, gfid_text(known.gfid), error.strerror)
 
     # -- finding objects -------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable
 
 from fusemux.bricks.storage.posix import mdata
-from fusemux.bricks.storage.posix.base import FRESH_MAX, UNCOUNTED, OpenFile, stale
+from fusemux.bricks.storage.posix.base import MADE_MAX, UNCOUNTED, OpenFile, stale
 from fusemux.bricks.storage.posix.directories import DirHandle
 from fusemux.bricks.storage.posix.handle import path_of, path_record, unlink_path
 from fusemux.bricks.storage.posix.lookup import LookupFops
@@ -54,9 +54,9 @@ class EntryFops(LookupFops):
             self.keep(file, times)
         if xdata is None:
             file.counter = UNCOUNTED
-        if len(self.fresh) >= FRESH_MAX:
-            self.fresh.clear()
-        self.fresh[gfid] = (directory.gfid, name)
+        if len(self.made) >= MADE_MAX:
+            self.made.clear()
+        self.made[gfid] = (directory.gfid, name)
         return iatt
 
     def _newborn(
@@ -273,7 +273,7 @@ class EntryFops(LookupFops):
         return self._another_name(frame, self.parent(parent, name), name, inode.gfid)
 
     def _another_name(self, frame: Frame, directory: DirHandle, name: bytes, gfid: bytes) -> Iatt:
-        self.fresh.pop(gfid, None)
+        self.made.pop(gfid, None)
         file = self.opened.get(gfid)
         nameless = file is not None and file.nameless
         if file is not None and nameless and not file.fresh:

@@ -11,37 +11,96 @@ store, a directory those before.  Disks, and bricks that play a power cut (debug
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
+import weakref
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import trio
 
+from fusemux.bricks.storage.posix import mdata
+from fusemux.bricks.storage.posix.mdata import Times
 from fusemux.graph.framework.process import Process
+from fusemux.graph.framework.types import gfid_text
 
-__all__ = ["INTERVAL_S", "Recorder", "recorder_of"]
+__all__ = ["INTERVAL_S", "LateTimes", "Recorder", "recorder_of"]
+
+log = logging.getLogger("fusemux.bricks")
 
 INTERVAL_S = 0.05
 
 
-class Keeper(Protocol):
+class Known(Protocol):
+    """A file that is open, or a directory lately used."""
+
+    gfid: bytes
+    fd: int
+    times: Times | None
+
+
+class LateTimes:
+    """The part of a store that records times."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.MDATA = b"trusted.glusterfs.mdata"
+        self.recorder: Recorder | None = None  # None: times are recorded at once
+        self.late: dict[bytes, Known] = {}  # whose times are still to be recorded, by gfid
+
+    def keep(self, known: Known, times: Times) -> None:
+        """These are its times from now on; they are recorded now or, on a ramdisk, later."""
+        known.times = times
+        if self.recorder is None:
+            self.record(known.fd, times)
+            return
+        if not self.late:
+            self.recorder.expect(self)
+        self.late[known.gfid] = known
+
+    def record(self, fd: int, times: Times) -> None:
+        """Times are the last step of an operation that has succeeded: a full disk must not make it fail."""
+        try:
+            os.setxattr(fd, self.MDATA, mdata.pack(*times))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+
+    def record_late(self, gfid: bytes) -> None:
+        """Record the times of one object, if that is still to be done.  Never raises."""
+        known = self.late.pop(gfid, None)
+        if known is not None:
+            self._record(known)
+
     def record_all(self) -> None:
-        """Record the times that are known in memory only.  Raises nothing."""
+        """Record all times that are still to be recorded.  Never raises."""
+        late, self.late = self.late, {}
+        for known in late.values():
+            self._record(known)
+
+    def _record(self, known: Known) -> None:
+        try:
+            if known.times is not None:
+                self.record(known.fd, known.times)
+        except OSError as error:
+            log.warning("%s: times of %s are not recorded: %s", self.path, gfid_text(known.gfid), error.strerror)
 
 
 class Recorder:
     """Tells the stores of a process when to record: one task for all of them, and none while nothing is to be recorded."""
 
     def __init__(self, process: Process) -> None:
-        self._process = process
-        self._late: dict[Keeper, None] = {}
+        self._process: Process = weakref.proxy(process)  # which refers to this one
+        self._late: dict[LateTimes, None] = {}
 
-    def expect(self, store: Keeper) -> None:
+    def expect(self, store: LateTimes) -> None:
         """`store` has times to record."""
         if not self._late:
             self._process.spawn(self._record, name="late times")
         self._late[store] = None
 
-    def leave(self, store: Keeper) -> None:
+    def leave(self, store: LateTimes) -> None:
         """`store` has recorded all, and ends."""
         self._late.pop(store, None)
 

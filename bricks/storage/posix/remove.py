@@ -5,7 +5,7 @@ mends, and never a handle without a name, which would hold the space for ever.  
 moved to `.glusterfs/unlink`, until the last descriptor goes.
 
 Whether a name is a file's last one, and that file's at all, the disk tells; of the files that this store has made lately
-it knows (`fresh`): what else happens to their names, happens here.
+it knows (`made`): what else happens to their names, happens here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RemoveFops(EntryFops):
     def unlink(self, frame: Frame, parent: Inode, name: bytes, inode: Inode, xdata: Xdata = None) -> None:
         directory = self.parent(parent, name)
         gfid = inode.gfid
-        last = self.fresh.pop(gfid, None) == (directory.gfid, name) or self._is_last(directory, name, gfid)
+        last = self.made.pop(gfid, None) == (directory.gfid, name) or self._is_last(directory, name, gfid)
         file = self.opened.get(gfid)
         if not last:
             os.unlink(name, dir_fd=directory.fd)
@@ -117,5 +117,5 @@ class RemoveFops(EntryFops):
             os.mkdir("landfill", 0o700, dir_fd=self.gl)
         place = b"landfill/" + gfid_text(gfid).encode()
         os.rename(name, place, src_dir_fd=directory.fd, dst_dir_fd=self.gl)
-        self.fresh.clear()  # whatever it holds has lost its name
+        self.made.clear()  # whatever it holds has lost its name
         self.drop_dir(gfid)

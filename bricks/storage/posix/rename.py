@@ -61,9 +61,9 @@ class RenameFops(RemoveFops):
     ) -> Iatt:
         old, new = self.parent(parent, name), self.parent(newparent, newname)
         moved, there, gfid = self._entry(old, name), self._entry_or_none(new, newname), inode.gfid
-        self.fresh.pop(gfid, None)
+        self.made.pop(gfid, None)
         if there is not None and there.gfid is not None:
-            self.fresh.pop(there.gfid, None)
+            self.made.pop(there.gfid, None)
         if moved.gfid is not None and moved.gfid != gfid:
             raise stale(gfid, f"is no longer at {name!r}")
         if there is not None and there.st.st_ino == moved.st.st_ino:

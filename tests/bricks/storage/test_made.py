@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from fusemux.bricks.storage.posix.base import FRESH_MAX
+from fusemux.bricks.storage.posix.base import MADE_MAX
 from fusemux.bricks.storage.posix.handle import path_of
 from fusemux.bricks.storage.posix.remove import RECURSIVE
 from fusemux.bricks.storage.posix.rename import RENAME_EXCHANGE
@@ -100,13 +100,13 @@ def test_a_file_that_got_another_name_keeps_it(brick: Place, name: bytes) -> Non
 
 def test_however_many_were_made_each_goes_with_its_handle(brick: Place) -> None:
     async def scenario(volume: Volume) -> None:
-        made = {b"%d" % number: await volume.file(b"%d" % number) for number in range(FRESH_MAX + 10)}
-        assert len(volume.store.fresh) <= FRESH_MAX
+        made = {b"%d" % number: await volume.file(b"%d" % number) for number in range(MADE_MAX + 10)}
+        assert len(volume.store.made) <= MADE_MAX
         for name, inode in made.items():
             await volume.unlink(name, inode)
             assert not has_handle(volume, inode)
         assert await volume.names() == []
-        assert volume.store.fresh == {}
+        assert volume.store.made == {}
 
     run(brick, scenario)
 
