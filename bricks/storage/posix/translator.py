@@ -160,8 +160,12 @@ class Posix(Translator):
             self._janitor = self.process.spawn(self._raze, name=f"{self.name} landfill")
 
     async def _raze(self) -> None:
-        while self.store is not None and self.store.has_landfill():
-            await trio.sleep(self.opt.janitor_sleep_duration)
+        while True:
+            await trio.sleep(
+                self.opt.janitor_sleep_duration
+            )  # before any look: it may be cancelled by the end of the brick
+            if self.store is None or not self.store.has_landfill():
+                break
             razing = self.store.raze()
             while await self._call(self.store.step, razing):
                 await trio.lowlevel.checkpoint()

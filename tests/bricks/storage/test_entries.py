@@ -391,6 +391,20 @@ def test_heal_can_move_a_whole_tree_out_of_the_way(brick: Place) -> None:
     run(brick, scenario)
 
 
+def test_a_brick_may_end_right_after_a_tree_was_moved_out_of_the_way(
+    brick: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(volume: Volume) -> None:
+        directory = await volume.mkdir(b"d")
+        await volume.file(b"f", directory)
+        await volume.top.rmdir(volume.frame(), volume.root, b"d", directory, {RECURSIVE: b"1"})
+        await volume.brick.kill()
+        await volume.brick.start()
+
+    run(brick, scenario)
+    assert not caplog.records
+
+
 def test_a_lookup_can_offer_a_gfid_to_a_name_that_has_none(brick: Place) -> None:
     async def scenario(volume: Volume) -> None:
         (brick.path / "foreign").write_text("data")
