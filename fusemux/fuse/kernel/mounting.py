@@ -23,10 +23,9 @@ from typing import NamedTuple
 
 from fusemux.graph.framework.errors import FusemuxError
 
-__all__ = ["MountBusy", "Mounted", "abort", "is_stale", "mount", "mounts_at", "open_device", "unmount", "write_back"]
+__all__ = ["MountBusy", "Mounted", "is_stale", "mount", "mounts_at", "open_device", "unmount", "write_back"]
 
 DEVICE = "/dev/fuse"
-CONNECTIONS = "/sys/fs/fuse/connections"
 _FUSERMOUNT_TIMEOUT_S = 30
 
 _FLAGS = {  # words of mount(8) that mount(2) takes as bits
@@ -244,9 +243,3 @@ def is_stale(path: str) -> bool:
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
-
-
-def abort(mounted: Mounted) -> None:
-    """End a connection at once (fusectl): every call on it fails.  Needs root and /sys/fs/fuse/connections."""
-    with open(f"{CONNECTIONS}/{mounted.minor}/abort", "w") as control:
-        control.write("1")
