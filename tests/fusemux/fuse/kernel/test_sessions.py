@@ -20,6 +20,8 @@ from tests.fusemux.fuse.kernel.conftest import Server, is_mounted
 
 pytestmark = pytest.mark.mount
 
+CONNECTIONS = Path("/sys/fs/fuse/connections")
+
 
 def test_many_mounts_in_one_process_each_on_its_own(serve: Callable[..., Server]) -> None:
     server = serve(count=20)
@@ -81,7 +83,7 @@ def test_dirty_data_of_the_writeback_cache_is_written_before_the_end(serve: Call
 def test_an_abort_ends_one_session_and_clears_its_mount(serve: Callable[..., Server], tmp_path: Path) -> None:
     server = serve(count=2)
     device = mounting.mounts_at(str(server.mount))[-1]
-    control = Path(mounting.CONNECTIONS)
+    control = CONNECTIONS
     if not any(control.iterdir()):
         control = tmp_path / "fusectl"
         control.mkdir()
@@ -92,7 +94,7 @@ def test_an_abort_ends_one_session_and_clears_its_mount(serve: Callable[..., Ser
         with contextlib.suppress(OSError):
             os.close(fd)
     finally:
-        if control.is_mount() and control != Path(mounting.CONNECTIONS):
+        if control.is_mount() and control != CONNECTIONS:
             subprocess.run(["umount", control], check=True)
     (server.mounts[1] / "goes on").touch()
     while len(server.tell("statistics")) > 1:
