@@ -129,24 +129,9 @@ class Index(Translator):
     def _xattrop_now(
         self, frame: Frame, target: Inode | Fd, op: int, xattrs: Mapping[bytes, bytes], xdata: Xdata = None
     ) -> Mapping[bytes, bytes]:
-        gfid = target.gfid if isinstance(target, Inode) else target.inode.gfid
-        values: Mapping[bytes, bytes]
-        if len(xattrs) == 1 and xdata is None:  # most often the mark, set or cleared
-            [(key, delta)] = xattrs.items()
-            listing = self._listing_of[key]
-            if listing is None:
-                values = self._below(frame, target, op, xattrs, None)
-                return values
-            listed = gfid in listing.gfids
-            if not listed and any(delta):
-                listing.add(gfid, self._uuid)
-                listed = True
-            values = self._below(frame, target, op, xattrs, None)
-            if listed and not any(values[key]):
-                listing.remove(gfid)
-            return values
+        gfid = (target if isinstance(target, Inode) else target.inode).gfid
         self._list(gfid, xattrs, xdata)
-        values = self._below(frame, target, op, xattrs, xdata)
+        values: Mapping[bytes, bytes] = self._below(frame, target, op, xattrs, xdata)
         if gfid in self._dirtied.gfids or gfid in self._xattrop.gfids or xdata is not None:
             self._settle(gfid, values, xdata)
         return values

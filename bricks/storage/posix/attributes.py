@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from time import time_ns
 
-from fusemux.bricks.storage.posix.base import UNCOUNTED
+from fusemux.bricks.storage.posix.base import UNCOUNTED, OpenFile
 from fusemux.bricks.storage.posix.mdata import Times, newer
 from fusemux.bricks.storage.posix.virtual import VirtualXattrs
 from fusemux.bricks.storage.posix.xattrop import combine
@@ -180,19 +180,12 @@ class AttributeFops(VirtualXattrs):
     def xattrop(
         self, frame: Frame, target: Inode | Fd, op: int, xattrs: Mapping[bytes, bytes], xdata: Xdata = None
     ) -> Mapping[bytes, bytes]:
-        # What follows is nearly every change's, twice: `where` and what the file remembers are looked up in place.
-        file = self.opened.get(target.gfid if isinstance(target, Inode) else target.inode.gfid)
-        where = file.fd if file is not None else self.where(target)
+        where = self.where(target)
+        file = self.opened.get(_gfid(target))
         results: dict[bytes, bytes] = {}
         for name, argument in xattrs.items():
             stored = self.stored(name)
-            known = None if file is None else file.counter  # from memory: all changes come through this store
-            if known is UNCOUNTED:
-                before = None
-            elif known is not None and known[0] == stored:
-                before = known[1]
-            else:
-                before = self.get_xattr(where, stored)
+            before = self._counted(file, where, stored)
             after, write = combine(op, before, bytes(argument))
             if write is not None:
                 self.set_xattr(where, stored, write)
@@ -200,3 +193,12 @@ class AttributeFops(VirtualXattrs):
                 file.counter = (stored, before if write is None else write)
             results[name] = after
         return results
+
+    def _counted(self, file: OpenFile | None, where: int | str, stored: bytes) -> bytes | None:
+        """The value of a counter, from memory where it was the last one of this open file: all changes come through this store."""
+        known = file.counter if file is not None else None
+        if known is UNCOUNTED:
+            return None
+        if known is not None and known[0] == stored:
+            return known[1]
+        return self.get_xattr(where, stored)
