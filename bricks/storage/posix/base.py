@@ -5,7 +5,8 @@ where no system call failed).  The translator decides in which thread it runs.
 
 State is bounded by what is in use: `dirs`, the directories lately used (see directories.py), and `opened`, the files
 that are open; what is in `late` (see late.py) is in one of them, or is a directory that was evicted by the very fop that
-changed it.  Everything else is found on the disk: an object by its handle, a name by its directory's descriptor.  No path ever contains a user's name, so neither PATH_MAX nor a rename above can hurt.
+changed it.  Everything else is found on the disk: an object by its handle, a name by its directory's descriptor.  No path
+ever contains a user's name, so neither PATH_MAX nor a rename above can hurt.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Making names: create, mknod, mkdir, symlink, link, and files without a name.
 
 Order, for the sake of crashes: the object, its gfid, all that is recorded with it, and last the handle, so that a file with a
-handle lacks nothing (see lookup.py) but times, if they are recorded late; a directory's handle comes before its records.  When a step fails what was made before is
-taken back.
+handle lacks nothing (see lookup.py) but times, if they are recorded late; a directory's handle comes before its records.
+When a step fails what was made before is taken back.
 """
 
 from __future__ import annotations

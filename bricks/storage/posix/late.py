@@ -6,7 +6,8 @@ or its mdata are asked for by name.  A thousand files made in a directory so rec
 file that is written and closed records its own once.
 
 A process that is killed loses at most what the last `INTERVAL_S` brought, of times alone: a new file then has those of the backing
-store, a directory those before.  Disks, and bricks that play a power cut (debug/volatile), record at once.
+store, a directory those before.  Bricks that are served from threads, as those on disks are
+(option io-mode), and bricks that play a power cut (debug/volatile) record at once.
 """
 
 from __future__ import annotations

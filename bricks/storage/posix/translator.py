@@ -161,9 +161,8 @@ class Posix(Translator):
 
     async def _raze(self) -> None:
         while True:
-            await trio.sleep(
-                self.opt.janitor_sleep_duration
-            )  # before any look: it may be cancelled by the end of the brick
+            # Before any look: the brick may have ended, which cancels this.
+            await trio.sleep(self.opt.janitor_sleep_duration)
             if self.store is None or not self.store.has_landfill():
                 break
             razing = self.store.raze()
