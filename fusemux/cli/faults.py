@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import Any
 
 from fusemux.cli.heal import order
 from fusemux.cli.output import Output, table
@@ -20,15 +21,21 @@ def add(arguments: Namespace, output: Output) -> None:
     placed = order(
         arguments.name, "fault-add", at=arguments.at, action=arguments.action, fops=fops, path=arguments.path,
         errno=arguments.errno, delay_s=delay_s, nth=arguments.nth, times=arguments.times, rate=arguments.rate,
-        seed=arguments.seed, crash_point=arguments.crash_point,
+        seed=arguments.seed, crash_point=arguments.crash_point, revoke=arguments.revoke,
     )  # fmt: skip
-    text = f"fault {placed['id']} is set at {placed['at']}"
+    output.result(placed, f"fault {placed['id']} is set at {placed['at']}{_past(placed)}")
+
+
+def _past(placed: dict[str, Any]) -> str:
+    """What there is to say of open files that the kernel reads and writes by itself."""
+    if placed["revoked"]:
+        return f"\n{placed['revoked']} open file(s) that the kernel read and wrote by itself fail until they are opened again"
     if placed["passed"]:
-        text += (
+        return (
             f"\n{placed['passed']} open file(s) are read and written by the kernel itself: they meet it when they are opened "
-            "again; mount with -o passthrough=off to see all reads and writes"
+            "again; --revoke makes them fail until then, and a mount with -o nopassthrough sees all reads and writes"
         )
-    output.result(placed, text)
+    return ""
 
 
 def list_faults(arguments: Namespace, output: Output) -> None:
@@ -48,6 +55,7 @@ def clear(arguments: Namespace, output: Output) -> None:
 
 
 def brick(arguments: Namespace, output: Output) -> None:
-    more = {"path": arguments.path} if arguments.brick_command == "corrupt" else {}
+    more = {key: getattr(arguments, key) for key in ("path", "revoke") if key in arguments}
     value = order(arguments.name, f"brick-{arguments.brick_command}", brick=arguments.brick, **more)
-    output.result(value, f"brick {arguments.brick} of {arguments.name} {_DONE[arguments.brick_command]}")
+    past = _past(value) if "revoke" in more else ""
+    output.result(value, f"brick {arguments.brick} of {arguments.name} {_DONE[arguments.brick_command]}{past}")

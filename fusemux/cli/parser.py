@@ -230,6 +230,7 @@ def _faults(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--times", metavar="N", type=int, help="at most so often")
     add.add_argument("--rate", metavar="SHARE", type=float, help="this share of what matches, at random")
     add.add_argument("--seed", metavar="N", type=int, help="for --rate: makes the run replay")
+    _revoke(add)
     _add(commands, "list", "show the faults and how often they fired", "faults:list_faults").add_argument(
         "name", metavar="VOLUME"
     )
@@ -257,3 +258,12 @@ def _bricks(parser: argparse.ArgumentParser) -> None:
         command.add_argument("brick", metavar="BRICK", help="its number, from 0, or its path")
         if name == "corrupt":
             command.add_argument("path", metavar="PATH", help="the file, from the root of the volume")
+        if name in ("freeze", "fill"):
+            _revoke(command)
+
+
+def _revoke(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--revoke", action="store_true",
+        help="make files fail with EIO that are open and go past it (passthrough), until they are opened again",
+    )  # fmt: skip

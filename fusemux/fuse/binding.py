@@ -6,16 +6,18 @@ A binding serves several mounts of one process.  Two exist behind the same bridg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from fusemux.fuse.bridge import Bridge
 
-__all__ = ["FOREVER", "Binding", "MountOptions", "MountPoint"]
+__all__ = ["FOREVER", "Binding", "MountOptions", "MountPoint", "Revoke"]
 
 FOREVER = float("inf")
+Revoke = Callable[[Collection[int]], Awaitable[int]]
 
 
 @dataclass(frozen=True)
@@ -95,3 +97,18 @@ class Binding(Protocol):
 
     async def stop(self) -> None:
         """Finish what is under way and unmount all."""
+
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """For each mount point what there is to know of its connection."""
+
+    def bypassing(self, path: str) -> set[int]:
+        """Nodes of a mount that are open and that the kernel reads and writes past the graph, which would see it by now.
+
+        How is decided at open: what changes in the graph later does not reach what is open.
+        """
+
+    def revoking(self, path: str) -> AbstractAsyncContextManager[Revoke]:
+        """Inside, the function given makes every call on what is open of some nodes fail with EIO; for how many that came true.
+
+        Who opens them anew is seen by the graph.  To be entered before the graph is broken.  Raises FusemuxError.
+        """

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -94,12 +94,16 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
 
     @property
     def passes(self) -> bool:
-        """Whether the graph lets the kernel read and write files by itself."""
+        """Whether the graph lets the kernel read and write any files by itself."""
         return self.top.passes
 
     def backing(self, fh: int) -> int | None:
         """A descriptor of the one local file that holds all bytes of the open file `fh`, None where there is none."""
         return self.top.translator.backing(self._file(fh).fd) if self.top.passes else None
+
+    def unbacked(self, nodes: Container[int]) -> set[int]:
+        """Those of `nodes` that are open and have no such descriptor, or not any more."""
+        return {file.nodeid for fh, file in self.files.items() if file.nodeid in nodes and self.backing(fh) is None}
 
     def access_of(self, fh: int) -> int:
         """For what `fh` was opened: O_RDONLY, O_WRONLY or O_RDWR."""

@@ -14,7 +14,8 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, ClassVar
 
@@ -22,7 +23,7 @@ import pyfuse3
 import trio
 
 from fusemux.fuse import binds
-from fusemux.fuse.binding import MountOptions, MountPoint
+from fusemux.fuse.binding import MountOptions, MountPoint, Revoke
 from fusemux.fuse.kernel import mounting, replies, tuning
 from fusemux.fuse.pyfuse3_loop import ReaderLoop
 from fusemux.fuse.pyfuse3_operations import Pyfuse3Operations
@@ -49,6 +50,10 @@ _SESSION_WIDE = (
     "sync",
     "dirsync",
 )
+
+
+async def _nothing_to_revoke(nodes: Collection[int]) -> int:
+    return 0
 
 
 class Pyfuse3Binding:
@@ -123,6 +128,13 @@ class Pyfuse3Binding:
     def statistics(self) -> dict[str, Any]:
         """For each mount point what its bridge holds."""
         return {path: point.bridge.statistics()._asdict() for path, point in self.points.items()}
+
+    def bypassing(self, path: str) -> set[int]:
+        """pyfuse3 passes nothing through."""
+        return set()
+
+    def revoking(self, path: str) -> AbstractAsyncContextManager[Revoke]:
+        return contextlib.nullcontext(_nothing_to_revoke)
 
     # -- mounting ----------------------------------------------------------------------------------------------
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import math
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from fusemux.serve.volume import ServedVolume
 
 __all__ = ["Faults", "edges_at", "fault_of"]
+
+log = logging.getLogger("fusemux.serve")
 
 _FAULTS_MAX = 1000
 
@@ -64,20 +67,38 @@ class Faults:
 
     # -- faults ----------------------------------------------------------------------------------------------
 
-    async def add(self, volume: str, at: str = "mount", **words: Any) -> dict[str, Any]:
+    async def add(self, volume: str, at: str = "mount", revoke: bool = False, **words: Any) -> dict[str, Any]:
         """Place a fault at `mount`, at a brick (its number or path), or between two translators, `ABOVE:BELOW`.
 
-        A crash point is one of all replica sets (`mount`), or of the one that `at` names.  `passed` in the answer: so many
-        files are open that the kernel reads and writes by itself; the fault meets them when they are opened again.
+        A crash point is one of all replica sets (`mount`), or of the one that `at` names.  In the answer, `passed`: so many
+        files are open that the kernel reads and writes past the fault, which meets them when they are opened again;
+        `revoked`: with `revoke`, so many were made to fail until then.
         """
-        return {**self._place(volume, at, fault_of(words)).value(), "passed": self._passed(volume)}
+        return await self._set(volume, at, fault_of(words), revoke)
 
-    def _passed(self, volume: str) -> int:
-        statistics: dict[str, dict[str, Any]] = getattr(self.server.binding, "statistics", dict)()
-        if not statistics:
-            return 0  # this binding passes nothing through, or there is none
-        paths = [served.plan.path for served in self.server.served if served.volume.name == volume]
-        return sum(statistics.get(path, {}).get("passed", 0) for path in paths)
+    async def _set(self, volume: str, at: str, fault: Fault, revoke: bool) -> dict[str, Any]:
+        async with self._revoking(volume) if revoke else contextlib.nullcontext(_nothing) as end:
+            placed = self._place(volume, at, fault)
+            revoked = await end()
+        passed = sum(len(self.server.binding.bypassing(path)) for path in self._paths(volume))
+        return {**placed.value(), "passed": passed, "revoked": revoked}
+
+    def _paths(self, volume: str) -> list[str]:
+        return [served.plan.path for served in self.server.served if served.volume.name == volume]
+
+    @contextlib.asynccontextmanager
+    async def _revoking(self, volume: str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+        """Inside, what is open past the graph can be made to fail: the function given does that, and returns for how many files."""
+        binding = self.server.binding
+        statistics = binding.statistics()
+        paths = [path for path in self._paths(volume) if statistics.get(path, {}).get("passed")]
+        async with contextlib.AsyncExitStack() as stack:
+            ways = [(path, await stack.enter_async_context(binding.revoking(path))) for path in paths]
+
+            async def end() -> int:
+                return sum([await revoke(binding.bypassing(path)) for path, revoke in ways])
+
+            yield end
 
     def _place(self, volume: str, at: str, fault: Fault) -> _Placed:
         if len(self.placed) >= _FAULTS_MAX:
@@ -121,9 +142,18 @@ class Faults:
         return self._brick(volume, brick).up
 
     async def kill(self, volume: str, brick: str) -> str:
-        """What SIGKILL does to a brick process: open files are lost, fops answer ENOTCONN."""
+        """What SIGKILL does to a brick process: open files are lost, fops answer ENOTCONN.
+
+        What the kernel reads and writes on it by itself fails with EIO until it is opened again.
+        """
         found = self._brick(volume, brick)
-        await found.kill()
+        try:
+            async with self._revoking(volume) as end:
+                await found.kill()
+                await end()
+        except FusemuxError as error:
+            log.warning("killing %s: %s", found.path, error)
+            await found.kill()
         return found.path
 
     async def power_cut(self, volume: str, brick: str | None = None) -> list[str]:
@@ -145,15 +175,16 @@ class Faults:
             await found.start()
         return found.path
 
-    async def freeze(self, volume: str, brick: str) -> dict[str, Any]:
-        """Every fop on the brick waits until it is started again."""
+    async def freeze(self, volume: str, brick: str, revoke: bool = False) -> dict[str, Any]:
+        """Every fop on the brick waits until it is started again; the answer is as of `add`."""
         path = self._brick(volume, brick).path
-        return self._place(volume, brick, Fault("freeze", label=f"freeze of {path}")).value()
+        return await self._set(volume, brick, Fault("freeze", label=f"freeze of {path}"), revoke)
 
-    async def fill(self, volume: str, brick: str) -> dict[str, Any]:
-        """Whatever needs space on the brick is refused with ENOSPC until it is started again."""
+    async def fill(self, volume: str, brick: str, revoke: bool = False) -> dict[str, Any]:
+        """Whatever needs space on the brick is refused with ENOSPC until it is started again; the answer is as of `add`."""
         path = self._brick(volume, brick).path
-        return self._place(volume, brick, Fault("error", NEEDS_SPACE, errno=errno.ENOSPC, label=f"full {path}")).value()
+        full = Fault("error", NEEDS_SPACE, errno=errno.ENOSPC, label=f"full {path}")
+        return await self._set(volume, brick, full, revoke)
 
     async def corrupt(self, volume: str, brick: str, path: str) -> int:
         """Flip one bit in the middle of a file, on the brick, behind everybody's back; the offset."""
@@ -192,6 +223,11 @@ class Faults:
                 f"reset (fusemux volume reset-brick {volume} {path} commit)"
             )
         return found
+
+
+async def _nothing() -> int:
+    """Revokes nothing."""
+    return 0
 
 
 def fault_of(words: dict[str, Any]) -> Fault:

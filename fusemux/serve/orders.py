@@ -68,8 +68,7 @@ class Orders:
 
     def _connection(self, served: Served) -> dict[str, Any]:
         """What was agreed with the kernel, and counted since, where the binding knows."""
-        statistics: dict[str, dict[str, Any]] = getattr(self.server.binding, "statistics", dict)()
-        return dict(statistics.get(served.plan.path, {}))
+        return self.server.binding.statistics().get(served.plan.path, {})
 
     async def statedump(self) -> str:
         return statedump.dump(self.server.volumes(), self.server.facts())

@@ -89,7 +89,10 @@ class GraphVolume:
             self.process = process
             self.served = ServedVolume(process, self._place.current())
             await self.served.start()
-            server: Any = SimpleNamespace(served=[SimpleNamespace(volume=self.served)], binding=None)
+            here = SimpleNamespace(volume=self.served, plan=SimpleNamespace(path=""))
+            server: Any = SimpleNamespace(
+                served=[here], binding=SimpleNamespace(statistics=dict, bypassing=lambda path: set())
+            )
             faults = Faults(server)
             changes = BrickChanges(lambda _: self.served, store=self._place.store)
             self._orders = {**faults.handlers(), **Healing(server).handlers(), **changes.handlers()}

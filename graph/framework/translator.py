@@ -105,7 +105,7 @@ class Translator:
 
     @property
     def passes(self) -> bool:
-        """Whether this subtree lets the kernel read and write open files by itself (`backing`); asked at linking.
+        """Whether this subtree lets the kernel read and write any open files by itself (`backing` says which); asked at linking.
 
         A translator that must see every read or write does not; that is so by default for who intercepts them.
         """

@@ -11,6 +11,7 @@ import logging
 import os
 import weakref
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,11 +21,12 @@ from fusemux.fuse.kernel import mounting, notifier, tuning
 from fusemux.fuse.kernel.channel import Channel
 from fusemux.fuse.kernel.negotiation import Wishes
 from fusemux.fuse.kernel.notifier import Notifier
+from fusemux.fuse.kernel.revoking import revoking
 from fusemux.fuse.kernel.session import Session, SessionOptions
 from fusemux.graph.framework.errors import FusemuxError
 
 if TYPE_CHECKING:
-    from fusemux.fuse.binding import MountPoint
+    from fusemux.fuse.binding import MountPoint, Revoke
 
 __all__ = ["KernelBinding"]
 
@@ -115,6 +117,15 @@ class KernelBinding:
         async with trio.open_nursery() as nursery:
             for mount in busy:
                 nursery.start_soon(self._detach, mount)
+
+    def bypassing(self, path: str) -> set[int]:
+        mount = self.mounts.get(path)
+        return mount.session.passthrough.bypassing() if mount is not None and mount.session.passthrough else set()
+
+    def revoking(self, path: str) -> AbstractAsyncContextManager[Revoke]:
+        """See revoking.py."""
+        mount = self.mounts[path]
+        return revoking(mount.session, mount.path, mount.place.device)
 
     def statistics(self) -> dict[str, Any]:
         """For each mount point what its session has done."""

@@ -8,7 +8,8 @@ file is open for both (only then it can be mapped for writing) its attributes ar
 
 The kernel wants all that have one inode open to be of one kind: what the first open of a file has decided counts until
 the last one is closed.  Only when the graph has changed meanwhile, so that it must see reads and writes, are later
-opens sent to us (uncached); what is open already cannot be called back.
+opens sent to us (uncached).  What is open already goes on past the graph (`bypassing`) until it is closed, or revoked
+(`revoking.py`), which ends it.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ _ID = Struct("=I")
 
 
 class _Node:
-    """A file that is open: how often, and as what it was registered (0: it was not)."""
+    """A file that is open: how often, as what it is registered (0: it is not), and whether it ever was."""
 
-    __slots__ = ("backing", "opens")
+    __slots__ = ("backing", "opens", "passed")
 
     def __init__(self, backing: int) -> None:
         self.backing = backing
+        self.passed = backing != 0
         self.opens = 1
 
 
@@ -69,7 +71,7 @@ class Passthrough:
         if not node.backing:
             return flags, 0
         flags &= _COMBINED  # there is no cache of ours to keep
-        return flags | (_PASSED if self._bridge.passes else _SEEN), node.backing
+        return flags | (_PASSED if node.opens == 1 or self._bridge.backing(fh) is not None else _SEEN), node.backing
 
     def closed(self, nodeid: int) -> bool:
         """One open less; whether that was the last one of a file that was passed through."""
@@ -82,7 +84,18 @@ class Passthrough:
         del self._nodes[nodeid]
         if node.backing:
             self._forget(node.backing)
-        return node.backing != 0
+        return node.passed
+
+    def bypassing(self) -> set[int]:
+        """The nodes whose reads and writes the graph would see by now, if they did not go past it."""
+        return self._bridge.unbacked({nodeid for nodeid, node in self._nodes.items() if node.backing})
+
+    def revoked(self, nodeid: int) -> None:
+        """What is open of the node has become useless: who opens it anew, opens another file for the kernel."""
+        node = self._nodes.get(nodeid)
+        if node is not None and node.backing:
+            self._forget(node.backing)
+            node.backing = 0
 
     def _register(self, fh: int) -> int:
         backing = self._bridge.backing(fh) if not self.refused else None

@@ -14,7 +14,18 @@ from typing import NamedTuple
 from fusemux.fuse.kernel import protocol as p
 from fusemux.graph.framework.types import DirEntry, Iatt, StatVfs
 
-__all__ = ["Validity", "attributes", "created", "entry", "error", "negative", "opened", "validity", "with_payload"]
+__all__ = [
+    "NOTHING",
+    "Validity",
+    "attributes",
+    "created",
+    "entry",
+    "error",
+    "negative",
+    "opened",
+    "validity",
+    "with_payload",
+]
 
 _G = 1_000_000_000
 _FOREVER_S = 1 << 40  # far beyond what the kernel's jiffies hold, far below where adding to them would wrap
@@ -28,6 +39,10 @@ _ENTRY_SIZE = p.ENTRY.size
 _CREATED_SIZE = p.CREATED.size
 _ATTRIBUTES_SIZE = p.ATTRIBUTES.size
 _OPENED_SIZE = p.OPENED.size
+
+
+# Attributes of no file: of no type.  With them the kernel takes a node that it knows for a bad one (see revoking.py).
+NOTHING = Iatt(bytes(16), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, None)
 
 
 class Validity(NamedTuple):
@@ -61,11 +76,11 @@ def with_payload(unique: int, payload: bytes | memoryview) -> tuple[bytes, bytes
     return _ERROR(16 + len(payload), 0, unique), payload
 
 
-def entry(unique: int, nodeid: int, iatt: Iatt, valid: Validity) -> bytes:
+def entry(unique: int, nodeid: int, iatt: Iatt, valid: Validity, generation: int = 0) -> bytes:
     """The answer of LOOKUP, MKNOD, MKDIR, SYMLINK, LINK."""
     _, mode, nlink, uid, gid, rdev, size, blocks, blksize, atime, mtime, ctime, _ = iatt
     return _ENTRY(
-        _ENTRY_SIZE, 0, unique, nodeid, 0, *valid,
+        _ENTRY_SIZE, 0, unique, nodeid, generation, *valid,
         nodeid, size, blocks, atime // _G, mtime // _G, ctime // _G, atime % _G, mtime % _G, ctime % _G,
         mode, nlink, uid, gid, rdev & 0xFFFFFFFF, blksize, 0,
     )  # fmt: skip
@@ -76,11 +91,20 @@ def negative(unique: int, valid: Validity) -> bytes:
     return _ENTRY(_ENTRY_SIZE, 0, unique, 0, 0, *valid, *[0] * 16)
 
 
-def created(unique: int, nodeid: int, iatt: Iatt, valid: Validity, fh: int, open_flags: int, backing: int = 0) -> bytes:
+def created(
+    unique: int,
+    nodeid: int,
+    iatt: Iatt,
+    valid: Validity,
+    fh: int,
+    open_flags: int,
+    backing: int = 0,
+    generation: int = 0,
+) -> bytes:
     """The answer of CREATE and TMPFILE."""
     _, mode, nlink, uid, gid, rdev, size, blocks, blksize, atime, mtime, ctime, _ = iatt
     return _CREATED(
-        _CREATED_SIZE, 0, unique, nodeid, 0, *valid,
+        _CREATED_SIZE, 0, unique, nodeid, generation, *valid,
         nodeid, size, blocks, atime // _G, mtime // _G, ctime // _G, atime % _G, mtime % _G, ctime % _G,
         mode, nlink, uid, gid, rdev & 0xFFFFFFFF, blksize, 0, fh, open_flags, backing,
     )  # fmt: skip
@@ -128,14 +152,14 @@ def dirent_size(name: bytes, plus: bool) -> int:
     return (p.DIRENT_PLUS.size if plus else p.DIRENT.size) + (len(name) + 7 & ~7)
 
 
-def dirent_plus(item: DirEntry, nodeid: int, valid: Validity) -> bytes:
+def dirent_plus(item: DirEntry, nodeid: int, valid: Validity, generation: int = 0) -> bytes:
     """One record of READDIRPLUS; node id 0 where the kernel shall look the name up itself (`.`, `..`, unknown)."""
     name = item.name
     tail = (item.ino, item.offset, len(name), item.type >> 12)
     if nodeid and item.iatt is not None:
         _, mode, nlink, uid, gid, rdev, size, blocks, blksize, atime, mtime, ctime, _ = item.iatt
         record = p.DIRENT_PLUS.pack(
-            nodeid, 0, *valid,
+            nodeid, generation, *valid,
             nodeid, size, blocks, atime // _G, mtime // _G, ctime // _G, atime % _G, mtime % _G, ctime % _G,
             mode, nlink, uid, gid, rdev & 0xFFFFFFFF, blksize, 0, *tail,
         )  # fmt: skip

@@ -120,6 +120,10 @@ class Session:
         # Nodes with setuid or setgid bits or file capabilities.
         self.privileged: MutableSet[int] = _Everything() if shared else set()
         self.incapable: set[int] = set()  # nodes known to have no file capabilities
+        self.revoked: set[int] = (
+            set()
+        )  # nodes whose GETATTR is answered so that what is open of them is of no use any more
+        self.generations: dict[int, int] = {}  # of nodes to which that was done: how often
         self.suspended: dict[int, Callable[[], None]] = {}  # unique -> interrupt
         self.send_held: Callable[[], None] = _nothing  # the channel's: send the answers that it holds
         self.requests = 0
@@ -203,6 +207,8 @@ class Session:
             self.privileged.discard(nodeid)
         self.incapable.discard(nodeid)
         self.bridge.forget(nodeid, nlookup)
+        if self.generations and nodeid not in self.bridge.known:
+            self.generations.pop(nodeid, None)
 
     # -- the kernel ------------------------------------------------------------------------------------------
 

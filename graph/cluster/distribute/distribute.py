@@ -49,12 +49,12 @@ class Distribute(Metadata):
 
     @property
     def passes(self) -> bool:
-        return all(edge.passes for edge in self.children)
+        return any(edge.passes for edge in self.children)
 
     def backing(self, fd: Fd) -> int | None:
-        """A file lies whole on one child."""
+        """A file lies whole on one child; it passes if that one does."""
         edge = fd.inode.ctx[self.inode_slot] if len(self.children) > 1 else self.children[0]
-        return edge.translator.backing(fd) if edge.__class__ is Edge else None
+        return edge.translator.backing(fd) if edge.__class__ is Edge and edge.passes else None
 
     def intercepts(self, fop: str) -> bool:
         return super().intercepts(fop) and (len(self.children) > 1 or fop in _SINGLE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import threading
 
@@ -45,6 +46,42 @@ def test_files_that_the_kernel_reads_and_writes_by_itself_are_pointed_out(volume
     with pytest.raises(OSError, match=r"\[Errno 5\]"):
         (where / "file").write_bytes(b"seen")
     volume_place.umount(where)  # here, as its log has a warning that is meant to be there
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's files are passed through")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("fault", "add", "one", "error", "--fop", "writev", "--revoke"),
+            "1 open file(s) that the kernel read and wrote",
+        ),
+        (("brick", "freeze", "one", "0", "--revoke"), "1 open file(s) that the kernel read and wrote"),
+        (("brick", "fill", "one", "0"), "--revoke makes them fail until then"),
+        (("brick", "kill", "one", "0"), "is down"),
+    ],
+)
+def test_what_is_open_past_a_fault_is_revoked_on_demand_and_when_a_brick_dies(
+    volume_place: Place, words: tuple[str, ...], said: str
+) -> None:
+    where = volume_place.mount("1,name=one")
+    opened = os.open(where / "file", os.O_CREAT | os.O_WRONLY)
+    (server,) = json.loads(volume_place.fusemux("status", "one", "--json").stdout)["servers"]
+    if not server["volumes"][0]["connection"]["passed"]:
+        pytest.skip("this kernel does not pass files through")
+    assert said in volume_place.fusemux(*words).stdout
+    if "fill" in words:
+        assert os.write(opened, b"past the full brick") == 19
+        os.close(opened)
+    else:
+        for call in (lambda fd: os.write(fd, b"data"), os.close):
+            with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                call(opened)
+    volume_place.fusemux("brick", "start", "one", "0")
+    volume_place.fusemux("fault", "clear", "one")
+    (where / "file").write_bytes(b"as ever")
+    assert (where / "file").read_bytes() == b"as ever"
+    volume_place.umount(where)  # here, as its log may have a warning that is meant to be there
 
 
 def test_all_faults_are_cleared_at_once(fusemux_volume: Volume, fusemux: Command) -> None:

@@ -83,7 +83,8 @@ async def _listed_plus(session: Session, frame: Frame, fh: int, offset: int, siz
         nodeid = bridge.entered(entry, fh)
         if iatt.mode & privileges.PRIVILEGE_BITS:
             privileges.note(session, nodeid, iatt)
-        records.append(replies.dirent_plus(entry, nodeid, session.valid_of(nodeid)))
+        generation = session.generations.get(nodeid, 0)
+        records.append(replies.dirent_plus(entry, nodeid, session.valid_of(nodeid), generation))
     return b"".join(records)
 
 

@@ -53,7 +53,8 @@ def created(session: Session, unique: int, nodeid: int, result: tuple[int, Iatt,
     if iatt.mode & privileges.PRIVILEGE_BITS:
         privileges.note(session, node, iatt)
     flags, backing = session.made(node, fh)
-    return replies.created(unique, node, iatt, session.valid_of(node), fh, flags, backing)
+    generation = session.generations.get(node, 0)
+    return replies.created(unique, node, iatt, session.valid_of(node), fh, flags, backing, generation)
 
 
 def uncreate(session: Session, nodeid: int, result: tuple[int, Iatt, int]) -> _Call:

@@ -46,7 +46,7 @@ def found(session: Session, unique: int, nodeid: int, result: tuple[int, Iatt]) 
     node, iatt = result
     if iatt.mode & privileges.PRIVILEGE_BITS:
         privileges.note(session, node, iatt)
-    return replies.entry(unique, node, iatt, session.valid_of(node))
+    return replies.entry(unique, node, iatt, session.valid_of(node), session.generations.get(node, 0))
 
 
 def not_found(session: Session, unique: int, error: int) -> bytes:
@@ -77,6 +77,8 @@ def getattr_(session: Session, unique: int, nodeid: int, frame: Frame, buffer: B
     iatt = session.bridge.recalled(nodeid)
     if iatt is not None:
         return attributes(session, unique, nodeid, iatt)
+    if session.revoked and nodeid in session.revoked:
+        return replies.attributes(unique, nodeid, replies.NOTHING, session.valid_of(nodeid))
     flags, fh = _GETATTR(buffer, BODY)
     return session.bridge.getattr(frame, nodeid, fh if flags & p.GETATTR_FH else 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -18,13 +19,16 @@ from fusemux.bricks.storage.posix import mdata
 from fusemux.fuse.binding import MountOptions, MountPoint
 from fusemux.fuse.kernel import KernelBinding
 from fusemux.fuse.kernel import protocol as p
+from fusemux.fuse.kernel.mounting import MountBusy
 from fusemux.fuse.kernel.passthrough import Passthrough
 from fusemux.fuse.kernel.protocol import OpenFlag
 from fusemux.graph.debug.fault import Fault, lift, place
+from fusemux.graph.framework.errors import FusemuxError
 from fusemux.graph.framework.process import Process
 from fusemux.serve.volume import ServedVolume
 from fusemux.volume.source import DefinedSource
 from fusemux.volume.spec import read_short
+from tests.parity import libc
 
 # -- the decision, without a kernel --------------------------------------------------------------------------------
 
@@ -37,6 +41,9 @@ class _Files:
 
     def backing(self, fh: int) -> int | None:
         return 100 + fh if self.passes else None
+
+    def unbacked(self, nodes: set[int]) -> set[int]:
+        return set() if self.passes else nodes
 
 
 @pytest.fixture
@@ -90,6 +97,23 @@ def test_when_the_graph_must_see_it_later_opens_come_to_us(registered: list[tupl
     assert backing == 1
 
 
+def test_what_is_revoked_is_given_back_and_opens_anew_are_cached(registered: list[tuple[int, int]]) -> None:
+    files = _Files()
+    passthrough = Passthrough(0, files, "test")  # type: ignore[arg-type]
+    passthrough.opened(7, 1, 2)
+    passthrough.opened(8, 2, 2)
+    assert passthrough.bypassing() == set()
+    files.passes = False
+    assert passthrough.bypassing() == {7, 8}
+    passthrough.revoked(7)
+    passthrough.revoked(7)
+    passthrough.revoked(9)
+    assert (passthrough.bypassing(), passthrough.count) == ({8}, 1)
+    assert passthrough.opened(7, 3, 2) == (2, 0)
+    assert [passthrough.closed(node) for node in (7, 7)] == [False, True]
+    assert registered == [(p.Backing.OPEN, 101), (p.Backing.OPEN, 102), (p.Backing.CLOSE, 1)]
+
+
 def test_a_kernel_that_refuses_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
@@ -122,6 +146,16 @@ class Mounted:
     def passed(self) -> int:
         (session,) = self.binding.statistics().values()
         return int(session["passed"])
+
+    def bypassing(self) -> set[int]:
+        return trio.from_thread.run_sync(self.binding.bypassing, str(self.path))
+
+    def revoke(self, nodes: set[int]) -> int:
+        async def revoke() -> int:
+            async with self.binding.revoking(str(self.path)) as revoke:
+                return await revoke(nodes)
+
+        return trio.from_thread.run(revoke)
 
     @property
     def requests(self) -> int:
@@ -280,3 +314,129 @@ def test_a_fault_that_is_placed_sees_what_is_opened_from_then_on(tmp_path: Path)
             assert os.pread(early.fileno(), 10, 0) == b"PASSed"
 
     mounted(tmp_path, "1", scene)
+
+
+REFUSED = Fault("error", fops=frozenset({"writev", "readv"}), errno=errno.EDQUOT)
+
+
+def test_what_is_open_past_a_fault_can_be_revoked(tmp_path: Path) -> None:
+    """Also a file that has no name any more; what is mapped stays mapped, and the name leads to the file as before."""
+
+    def scene(m: Mounted) -> None:
+        (m.path / "other").write_bytes(b"closed")
+        calls: list[Callable[[int], Any]] = [
+            lambda fd: os.pread(fd, 1, 0), lambda fd: os.pwrite(fd, b"x", 0), os.fstat, os.fsync, lambda fd: os.ftruncate(fd, 0),
+            os.close,
+        ]  # fmt: skip
+        named, nameless = (os.open(m.path / name, os.O_CREAT | os.O_RDWR) for name in ("named", "nameless"))
+        os.write(named, b"passed")
+        os.unlink(m.path / "nameless")
+        with mmap.mmap(named, 6) as memory:
+            assert m.bypassing() == set()
+            trio.from_thread.run_sync(place, m.brick.graph.top, REFUSED)
+            trio.from_thread.run_sync(m.volume.graph.relink)
+            nodes = {os.fstat(fd).st_ino for fd in (named, nameless)}
+            assert m.bypassing() == nodes
+            assert m.revoke(nodes) == 2
+            assert (m.bypassing(), m.passed) == (set(), 0)
+            for fd in (named, nameless):
+                for call in calls:
+                    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                        call(fd)
+            assert memory[:] == b"passed"
+        with open(m.path / "named", "r+b", buffering=0) as late, pytest.raises(OSError, match="quota"):
+            late.write(b"seen")
+        assert os.stat(m.path / "named").st_size == 6
+        trio.from_thread.run_sync(lift, m.brick.graph.top, REFUSED)
+        trio.from_thread.run_sync(m.volume.graph.relink)
+        with open(m.path / "named", "r+b", buffering=0) as again:
+            assert m.passed == 1
+            assert again.read() == b"passed"
+        assert sorted(os.listdir(m.path)) == ["named", "other"]
+        assert (m.path / "other").read_bytes() == b"closed"
+
+    mounted(tmp_path, "1", scene)
+
+
+def test_a_file_can_be_revoked_again_and_again(tmp_path: Path) -> None:
+    """Each time its name leads to it, also by way of a link, of a listing, and of a handle."""
+
+    def scene(m: Mounted) -> None:
+        (m.path / "f").write_bytes(b"there")
+        for n in range(4):
+            f = os.open(m.path / "f", os.O_RDONLY)
+            node = os.fstat(f).st_ino
+            assert m.revoke({node}) == 1
+            match n:
+                case 0:
+                    assert (m.path / "f").read_bytes() == b"there"
+                case 1:
+                    os.link(m.path / "f", m.path / "g")
+                    assert (m.path / "g").read_bytes() == b"there"
+                case 2:
+                    assert [entry.stat().st_ino for entry in os.scandir(m.path)] == [node, node]
+            for call in (lambda f: os.read(f, 9), os.close):
+                with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                    call(f)
+        assert m.revoke({node}) == 1, "also when nobody has it open"
+        assert (m.path / "f").read_bytes() == (m.path / "g").read_bytes() == b"there"
+        handle = libc.file_handle(os.fsencode(m.path / "f"))
+        root = os.open(m.path, os.O_RDONLY)
+        found = libc.open_by_handle(root, handle)
+        assert os.read(found, 9) == b"there"
+        os.close(found)
+        os.close(root)
+
+    mounted(tmp_path, "1", scene)
+
+
+def test_a_mount_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fusemux.fuse.kernel.revoking._REACHED_WITHIN_S", 0.1)
+
+    def scene(m: Mounted) -> None:
+        f = os.open(m.path / "f", os.O_CREAT | os.O_WRONLY)
+        node = os.fstat(f).st_ino
+        frozen = Fault("freeze")
+        trio.from_thread.run_sync(place, m.volume.graph.top, frozen)
+        with pytest.raises(FusemuxError, match="has not answered within"):
+            m.revoke({node})
+        trio.from_thread.run_sync(lift, m.volume.graph.top, frozen)
+        os.write(f, b"goes on")
+        os.close(f)
+        while m.passed:  # the release is not waited for
+            os.stat(m.path)
+        for _ in range(1000):  # what was given up ends by and by, and then nothing of it is left open
+            with contextlib.suppress(MountBusy):
+                trio.from_thread.run(m.binding.unmount, str(m.path))
+                break
+        assert not m.binding.mounts
+
+    mounted(tmp_path, "1", scene)
+
+
+def test_only_what_lies_on_the_brick_with_a_fault_goes_past_it(tmp_path: Path) -> None:
+    def scene(m: Mounted) -> None:
+        files = [open(m.path / f"f{n}", "w+b", buffering=0) for n in range(20)]  # noqa: SIM115
+        bricks = [[f for f in files if Path(brick.path, Path(f.name).name).exists()] for brick in m.volume.bricks]
+        assert all(bricks)
+        assert m.passed == 20
+        trio.from_thread.run_sync(place, m.brick.graph.top, REFUSED)
+        trio.from_thread.run_sync(m.volume.graph.relink)
+        lost = {os.fstat(f.fileno()).st_ino for f in bricks[1]} ^ m.bypassing()
+        assert len(lost) == 20 == len(m.bypassing()) + len(bricks[1])
+        late = open(m.path / Path(bricks[1][0].name).name, "r+b", buffering=0)  # noqa: SIM115
+        late.write(b"the kernel asks for capabilities first")
+        before = m.requests
+        late.write(b"and then nobody")
+        assert m.requests == before
+        late.close()
+        assert m.revoke(m.bypassing()) == len(bricks[0])
+        for f in bricks[0]:
+            with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                f.write(b"x")
+            with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                f.close()
+        for f in bricks[1]:
+            f.close()
+
+    mounted(tmp_path, "2", scene)
