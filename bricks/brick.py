@@ -20,6 +20,7 @@ from fusemux.bricks.storage.posix import Posix
 from fusemux.graph.framework.errors import FopError, FusemuxError
 from fusemux.graph.framework.fops import FOP_NAMES
 from fusemux.graph.framework.graph import Graph
+from fusemux.graph.framework.inode import Fd
 from fusemux.graph.framework.linking import Now
 from fusemux.graph.framework.process import Past, Process
 from fusemux.graph.framework.translator import Event, Translator
@@ -232,6 +233,9 @@ class _Calls:
     @property
     def passes(self) -> bool:
         return self._top.passes
+
+    def backing(self, fd: Fd) -> int | None:
+        return self._top.backing(fd)
 
     @property
     def recalls(self) -> bool:

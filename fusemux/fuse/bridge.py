@@ -99,7 +99,7 @@ class Bridge(FileCalls, DirectoryCalls, XattrCalls):
 
     def backing(self, fh: int) -> int | None:
         """A descriptor of the one local file that holds all bytes of the open file `fh`, None where there is none."""
-        return self.top.translator.backing(self._file(fh).fd) if self.top.passes else None
+        return self.top.backing(self._file(fh).fd)
 
     def unbacked(self, nodes: Container[int]) -> set[int]:
         """Those of `nodes` that are open and have no such descriptor, or not any more."""

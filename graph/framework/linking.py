@@ -22,6 +22,7 @@ from fusemux.graph.framework.errors import FopError
 from fusemux.graph.framework.fops import FOP_NAMES, FOPS, Fop
 
 if TYPE_CHECKING:
+    from fusemux.graph.framework.inode import Fd
     from fusemux.graph.framework.translator import Translator
 
 __all__ = ["Edge", "Method", "Weaver"]
@@ -44,6 +45,7 @@ class Edge:
 
     __slots__ = (
         *FOP_NAMES,
+        "backing",
         "flushes",
         "index",
         "now",
@@ -66,6 +68,7 @@ class Edge:
         self.suspends = True
         self.flushes = True
         self.passes = False
+        self.backing: Callable[[Fd], int | None] = _no_backing  # of the nearest translator below that knows better
         self.strict = False
         self.weaver: Weaver | None = None
         self.now: dict[str, Now] = {}  # by fop; they raise OSErrors and FopErrors
@@ -87,6 +90,7 @@ class Edge:
         self.suspends = self.translator.suspends or (self.weaver is not None and self.weaver.suspends)
         self.flushes = self.translator.flushes or self.weaver is not None
         self.passes = self.translator.passes and self.weaver is None
+        self.backing = _backing_of(self.translator) if self.passes else _no_backing
         self.now = {}
         for fop in FOPS.values():
             method = find(self.translator, fop)
@@ -106,6 +110,17 @@ class Edge:
 
     def __repr__(self) -> str:
         return f"<Edge to {self.translator!r}>"
+
+
+def _backing_of(translator: Translator) -> Callable[[Fd], int | None]:
+    """`Translator.backing` of the nearest translator, at or below, that has one of its own."""
+    while translator.only_asks_below and len(translator.children) == 1:
+        translator = translator.children[0].translator
+    return translator.backing
+
+
+def _no_backing(fd: Fd) -> int | None:
+    return None
 
 
 def find(translator: Translator, fop: Fop) -> Method:

@@ -118,9 +118,14 @@ class Translator:
     def backing(self, fd: Fd) -> int | None:
         """A descriptor of the one local file that holds all bytes of the open file `fd`, None where there is none.
 
-        Only asked where the edge `passes`.  From then on the file may be read and written without any fop.
+        Asked through an edge, which knows of none unless it `passes`.  From then on the file may be read and written without any fop.
         """
-        return self.children[0].translator.backing(fd)
+        return self.children[0].backing(fd)
+
+    @property
+    def only_asks_below(self) -> bool:
+        """Whether `backing` is the one above, so that linking can pass over this translator."""
+        return type(self).backing is Translator.backing
 
     @property
     def recalls(self) -> bool:

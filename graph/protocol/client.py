@@ -98,9 +98,9 @@ class Client(Translator):
 
     def backing(self, fd: Fd) -> int | None:
         mine = fd.ctx[self.fd_slot]
-        if mine is None or mine.session is not self.session or not self.edge.passes:
+        if mine is None or mine.session is not self.session:
             return None
-        found: int | None = self.edge.translator.backing(mine)
+        found: int | None = self.edge.backing(mine)
         return found
 
     async def init(self) -> None:

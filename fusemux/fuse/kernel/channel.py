@@ -47,6 +47,7 @@ log = logging.getLogger("fusemux.fuse")
 
 _HEADER = p.HEADER.unpack_from
 _OPERATION = OPERATIONS.get
+_write, _writev = os.write, os.writev
 _BURST_MAX = 16
 _SERVED_MAX = 256
 _TURN_S = 0.005
@@ -194,7 +195,13 @@ class Channel:
         except Exception as fault:
             reply = self._fault(session, operation, unique, nodeid, fault)
         if not hold:
-            self._answer(session, operation, nodeid, reply, result)
+            try:  # as in _answer, which for most requests would be one call more
+                if isinstance(reply, bytes):
+                    _write(session.fd, reply)
+                else:
+                    _writev(session.fd, reply)
+            except OSError as error:
+                self._untaken(session, operation, nodeid, result, error)
             return None
         self._held.append((session, operation, nodeid, reply, result))
         if len(self._held) >= _HELD_MAX or not isinstance(reply, bytes):  # what carries a payload is not kept
@@ -300,12 +307,16 @@ class Channel:
     def _answer(self, session: Session, operation: Operation, nodeid: int, reply: Reply, result: Any) -> None:
         try:
             if isinstance(reply, bytes):
-                os.write(session.fd, reply)
+                _write(session.fd, reply)
             else:
-                os.writev(session.fd, reply)
+                _writev(session.fd, reply)
         except OSError as error:
-            undo = operation.undo if result is not None else None
-            self._unanswered(session, operation, error, undo(session, nodeid, result) if undo is not None else None)
+            self._untaken(session, operation, nodeid, result, error)
+
+    def _untaken(self, session: Session, operation: Operation, nodeid: int, result: Any, error: OSError) -> None:
+        """The kernel did not take the answer to a request."""
+        undo = operation.undo if result is not None else None
+        self._unanswered(session, operation, error, undo(session, nodeid, result) if undo is not None else None)
 
 
 def _not_now() -> None:

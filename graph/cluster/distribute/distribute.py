@@ -54,7 +54,7 @@ class Distribute(Metadata):
     def backing(self, fd: Fd) -> int | None:
         """A file lies whole on one child; it passes if that one does."""
         edge = fd.inode.ctx[self.inode_slot] if len(self.children) > 1 else self.children[0]
-        return edge.translator.backing(fd) if edge.__class__ is Edge and edge.passes else None
+        return edge.backing(fd) if edge.__class__ is Edge else None
 
     def intercepts(self, fop: str) -> bool:
         return super().intercepts(fop) and (len(self.children) > 1 or fop in _SINGLE)

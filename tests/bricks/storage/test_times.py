@@ -170,7 +170,7 @@ def test_what_the_brick_changes_itself_is_not_taken_for_a_write_of_the_kernel(br
 
     async def scenario(volume: Volume) -> None:
         inode, fd, _ = await volume.create(b"f")
-        assert volume.top.translator.backing(fd) is not None
+        assert volume.top.backing(fd) is not None
         frame = volume.frame()
         frame.time_ns = time.time_ns() + 1_000_000  # later than the kernel's clock
         if change == "truncate":
@@ -179,7 +179,7 @@ def test_what_the_brick_changes_itself_is_not_taken_for_a_write_of_the_kernel(br
             answered = await volume.top.fallocate(frame, fd, 0, 0, 8192, None)
         found = await volume.top.stat(volume.frame(), inode, None)
         assert (found.ctime_ns, found.mtime_ns) == (answered.ctime_ns, answered.mtime_ns) == (frame.time_ns,) * 2
-        with open(f"/proc/self/fd/{volume.top.translator.backing(fd)}", "wb") as file:
+        with open(f"/proc/self/fd/{volume.top.backing(fd)}", "wb") as file:
             file.write(b"as the kernel does")
         assert (await volume.top.stat(volume.frame(), inode, None)).mtime_ns > answered.mtime_ns
         await volume.top.release(volume.frame(), fd, None)
