@@ -28,14 +28,15 @@ def add(arguments: Namespace, output: Output) -> None:
 
 def _past(placed: dict[str, Any]) -> str:
     """What there is to say of open files that the kernel reads and writes by itself."""
+    text = ""
     if placed["revoked"]:
-        return f"\n{placed['revoked']} open file(s) that the kernel read and wrote by itself fail until they are opened again"
+        text = f"\n{placed['revoked']} open file(s) that the kernel read and wrote by itself fail until they are opened again"
     if placed["passed"]:
-        return (
+        text += (
             f"\n{placed['passed']} open file(s) are read and written by the kernel itself: they meet it when they are opened "
             "again; --revoke makes them fail until then, and a mount with -o nopassthrough sees all reads and writes"
         )
-    return ""
+    return text
 
 
 def list_faults(arguments: Namespace, output: Output) -> None:

@@ -6,18 +6,16 @@ A binding serves several mounts of one process.  Two exist behind the same bridg
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from fusemux.fuse.bridge import Bridge
 
-__all__ = ["FOREVER", "Binding", "MountOptions", "MountPoint", "Revoke"]
+__all__ = ["FOREVER", "Binding", "MountOptions", "MountPoint"]
 
 FOREVER = float("inf")
-Revoke = Callable[[Collection[int]], Awaitable[int]]
 
 
 @dataclass(frozen=True)
@@ -107,8 +105,8 @@ class Binding(Protocol):
         How is decided at open: what changes in the graph later does not reach what is open.
         """
 
-    def revoking(self, path: str) -> AbstractAsyncContextManager[Revoke]:
-        """Inside, the function given makes every call on what is open of some nodes fail with EIO; for how many that came true.
+    async def revoke(self, path: str, nodes: Collection[int]) -> int:
+        """Make every call on what is open of `nodes` and passed through fail with EIO; for how many that came true.
 
-        Who opens them anew is seen by the graph.  To be entered before the graph is broken.  Raises FusemuxError.
+        Who opens them anew is seen by the graph.  Raises FusemuxError.
         """

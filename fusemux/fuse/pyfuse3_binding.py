@@ -15,7 +15,6 @@ import logging
 import os
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, ClassVar
 
@@ -23,7 +22,7 @@ import pyfuse3
 import trio
 
 from fusemux.fuse import binds
-from fusemux.fuse.binding import MountOptions, MountPoint, Revoke
+from fusemux.fuse.binding import MountOptions, MountPoint
 from fusemux.fuse.kernel import mounting, replies, tuning
 from fusemux.fuse.pyfuse3_loop import ReaderLoop
 from fusemux.fuse.pyfuse3_operations import Pyfuse3Operations
@@ -50,10 +49,6 @@ _SESSION_WIDE = (
     "sync",
     "dirsync",
 )
-
-
-async def _nothing_to_revoke(nodes: Collection[int]) -> int:
-    return 0
 
 
 class Pyfuse3Binding:
@@ -133,8 +128,8 @@ class Pyfuse3Binding:
         """pyfuse3 passes nothing through."""
         return set()
 
-    def revoking(self, path: str) -> AbstractAsyncContextManager[Revoke]:
-        return contextlib.nullcontext(_nothing_to_revoke)
+    async def revoke(self, path: str, nodes: Collection[int]) -> int:
+        return 0
 
     # -- mounting ----------------------------------------------------------------------------------------------
 

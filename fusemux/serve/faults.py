@@ -7,7 +7,7 @@ import errno
 import logging
 import math
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,28 +77,28 @@ class Faults:
         return await self._set(volume, at, fault_of(words), revoke)
 
     async def _set(self, volume: str, at: str, fault: Fault, revoke: bool) -> dict[str, Any]:
-        async with self._revoking(volume) if revoke else contextlib.nullcontext(_nothing) as end:
-            placed = self._place(volume, at, fault)
-            revoked = await end()
-        passed = sum(len(self.server.binding.bypassing(path)) for path in self._paths(volume))
-        return {**placed.value(), "passed": passed, "revoked": revoked}
+        placed = self._place(volume, at, fault)
+        revoked = await self._revoke(volume, at) if revoke else 0
+        return {**placed.value(), "passed": sum(map(len, self._past(volume, at).values())), "revoked": revoked}
+
+    def _past(self, volume: str, at: str) -> dict[str, set[int]]:
+        """Open files that nothing placed in the graph can meet, by the place of their mount; `at` a brick: those open there."""
+        served = self._served(volume)
+        past = {path: self.server.binding.bypassing(path) for path in self._paths(volume)}
+        if at == "mount" or at.partition(":")[0] in served.graph.translators:
+            return past
+        slot = served.graph.translators[served.source.leaf(_brick_number(served, at))].fd_slot
+        files = [file for bridge in served.bridges for file in bridge.files.values()]
+        there = {file.nodeid for file in files if file.fd.ctx[slot] is not None}
+        return {path: nodes & there for path, nodes in past.items()}
+
+    async def _revoke(self, volume: str, at: str) -> int:
+        """Make what is open of these files fail; of how many."""
+        past = self._past(volume, at)
+        return sum([await self.server.binding.revoke(path, nodes) for path, nodes in past.items() if nodes])
 
     def _paths(self, volume: str) -> list[str]:
         return [served.plan.path for served in self.server.served if served.volume.name == volume]
-
-    @contextlib.asynccontextmanager
-    async def _revoking(self, volume: str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
-        """Inside, what is open past the graph can be made to fail: the function given does that, and returns for how many files."""
-        binding = self.server.binding
-        statistics = binding.statistics()
-        paths = [path for path in self._paths(volume) if statistics.get(path, {}).get("passed")]
-        async with contextlib.AsyncExitStack() as stack:
-            ways = [(path, await stack.enter_async_context(binding.revoking(path))) for path in paths]
-
-            async def end() -> int:
-                return sum([await revoke(binding.bypassing(path)) for path, revoke in ways])
-
-            yield end
 
     def _place(self, volume: str, at: str, fault: Fault) -> _Placed:
         if len(self.placed) >= _FAULTS_MAX:
@@ -147,13 +147,11 @@ class Faults:
         What the kernel reads and writes on it by itself fails with EIO until it is opened again.
         """
         found = self._brick(volume, brick)
+        await found.kill()
         try:
-            async with self._revoking(volume) as end:
-                await found.kill()
-                await end()
+            await self._revoke(volume, brick)
         except FusemuxError as error:
-            log.warning("killing %s: %s", found.path, error)
-            await found.kill()
+            log.warning("brick %s is down, but the kernel goes on with what is open there: %s", found.path, error)
         return found.path
 
     async def power_cut(self, volume: str, brick: str | None = None) -> list[str]:
@@ -223,11 +221,6 @@ class Faults:
                 f"reset (fusemux volume reset-brick {volume} {path} commit)"
             )
         return found
-
-
-async def _nothing() -> int:
-    """Revokes nothing."""
-    return 0
 
 
 def fault_of(words: dict[str, Any]) -> Fault:

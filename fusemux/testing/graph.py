@@ -90,9 +90,7 @@ class GraphVolume:
             self.served = ServedVolume(process, self._place.current())
             await self.served.start()
             here = SimpleNamespace(volume=self.served, plan=SimpleNamespace(path=""))
-            server: Any = SimpleNamespace(
-                served=[here], binding=SimpleNamespace(statistics=dict, bypassing=lambda path: set())
-            )
+            server: Any = SimpleNamespace(served=[here], binding=SimpleNamespace(bypassing=lambda path: set()))
             faults = Faults(server)
             changes = BrickChanges(lambda _: self.served, store=self._place.store)
             self._orders = {**faults.handlers(), **Healing(server).handlers(), **changes.handlers()}

@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,12 +20,12 @@ from fusemux.fuse.kernel import mounting, notifier, tuning
 from fusemux.fuse.kernel.channel import Channel
 from fusemux.fuse.kernel.negotiation import Wishes
 from fusemux.fuse.kernel.notifier import Notifier
-from fusemux.fuse.kernel.revoking import revoking
+from fusemux.fuse.kernel.revoking import revoke
 from fusemux.fuse.kernel.session import Session, SessionOptions
 from fusemux.graph.framework.errors import FusemuxError
 
 if TYPE_CHECKING:
-    from fusemux.fuse.binding import MountPoint, Revoke
+    from fusemux.fuse.binding import MountPoint
 
 __all__ = ["KernelBinding"]
 
@@ -122,10 +121,10 @@ class KernelBinding:
         mount = self.mounts.get(path)
         return mount.session.passthrough.bypassing() if mount is not None and mount.session.passthrough else set()
 
-    def revoking(self, path: str) -> AbstractAsyncContextManager[Revoke]:
+    async def revoke(self, path: str, nodes: Collection[int]) -> int:
         """See revoking.py."""
-        mount = self.mounts[path]
-        return revoking(mount.session, mount.path, mount.place.device)
+        mount = self.mounts.get(path)
+        return await revoke(mount.session, mount.path, mount.place.device, nodes) if mount is not None else 0
 
     def statistics(self) -> dict[str, Any]:
         """For each mount point what its session has done."""

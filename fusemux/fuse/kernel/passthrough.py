@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+from collections.abc import Iterable
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -36,13 +37,13 @@ _ID = Struct("=I")
 
 
 class _Node:
-    """A file that is open: how often, as what it is registered (0: it is not), and whether it ever was."""
+    """A file that is open: how often, as what it is registered (0: it is not), and whether it was revoked since."""
 
-    __slots__ = ("backing", "opens", "passed")
+    __slots__ = ("backing", "opens", "revoked")
 
     def __init__(self, backing: int) -> None:
         self.backing = backing
-        self.passed = backing != 0
+        self.revoked = False
         self.opens = 1
 
 
@@ -59,7 +60,7 @@ class Passthrough:
     @property
     def count(self) -> int:
         """How many files are passed through now."""
-        return sum(node.backing != 0 for node in self._nodes.values())
+        return len(self.passed(self._nodes))
 
     def opened(self, nodeid: int, fh: int, flags: int) -> tuple[int, int]:
         """The flags for the reply to an open, and the id of the registered file (0: none)."""
@@ -71,7 +72,9 @@ class Passthrough:
         if not node.backing:
             return flags, 0
         flags &= _COMBINED  # there is no cache of ours to keep
-        return flags | (_PASSED if node.opens == 1 or self._bridge.backing(fh) is not None else _SEEN), node.backing
+        if node.revoked or (node.opens > 1 and self._bridge.backing(fh) is None):
+            return flags | _SEEN, node.backing
+        return flags | _PASSED, node.backing
 
     def closed(self, nodeid: int) -> bool:
         """One open less; whether that was the last one of a file that was passed through."""
@@ -84,18 +87,28 @@ class Passthrough:
         del self._nodes[nodeid]
         if node.backing:
             self._forget(node.backing)
-        return node.passed
+        return node.backing != 0
+
+    def passed(self, nodes: Iterable[int]) -> list[int]:
+        """Those of `nodes` that are open and passed through."""
+        return [
+            nodeid
+            for nodeid in nodes
+            if (node := self._nodes.get(nodeid)) is not None and node.backing and not node.revoked
+        ]
 
     def bypassing(self) -> set[int]:
         """The nodes whose reads and writes the graph would see by now, if they did not go past it."""
-        return self._bridge.unbacked({nodeid for nodeid, node in self._nodes.items() if node.backing})
+        return self._bridge.unbacked(set(self.passed(self._nodes)))
 
-    def revoked(self, nodeid: int) -> None:
-        """What is open of the node has become useless: who opens it anew, opens another file for the kernel."""
-        node = self._nodes.get(nodeid)
-        if node is not None and node.backing:
-            self._forget(node.backing)
-            node.backing = 0
+    def revoked(self, nodes: Iterable[int], yes: bool = True) -> None:
+        """What is open of the nodes is of no use any more, or is so after all.
+
+        What is opened anew comes to us as long as that is open, registered like the old: the kernel may have either inode.
+        """
+        for nodeid in nodes:
+            if (node := self._nodes.get(nodeid)) is not None:
+                node.revoked = yes
 
     def _register(self, fh: int) -> int:
         backing = self._bridge.backing(fh) if not self.refused else None

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fusemux.fuse.kernel import protocol as p
-from fusemux.graph.framework.types import DirEntry, Iatt, StatVfs
+from fusemux.graph.framework.types import DIRECTORY_BLOCKS, DIRECTORY_SIZE, ROOT_GFID, DirEntry, Iatt, StatVfs
 
 __all__ = [
     "NOTHING",
+    "ROOT",
     "Validity",
     "attributes",
     "created",
@@ -41,8 +42,9 @@ _ATTRIBUTES_SIZE = p.ATTRIBUTES.size
 _OPENED_SIZE = p.OPENED.size
 
 
-# Attributes of no file: of no type.  With them the kernel takes a node that it knows for a bad one (see revoking.py).
+# What revoking.py is answered: attributes of no file, as they are of no type; and any that a root might have.
 NOTHING = Iatt(bytes(16), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, None)
+ROOT = Iatt(ROOT_GFID, 0o040755, 2, 0, 0, 0, DIRECTORY_SIZE, DIRECTORY_BLOCKS, 4096, 0, 0, 0, None)
 
 
 class Validity(NamedTuple):

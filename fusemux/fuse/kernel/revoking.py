@@ -5,9 +5,10 @@ file's inode: when the answer to a GETATTR is of no file, every call on what is 
 Who opens its name gets another inode, because the node has another generation by then, and the graph decides anew
 whether that is passed through.  What is mapped into memory stays mapped.
 
-The GETATTR comes of a stat(2) of our own, through a file handle of the node (open_by_handle_at(2)), since the file may have
-lost its names.  This waits for the loop that serves it, so it runs in a thread.  And it takes an open file of the mount, for which
-the graph may be asked: so it is opened before anything is broken in the graph.
+The GETATTR comes of a stat(2) of our own, through a file handle of the old inode (open_by_handle_at(2)), since the file may have
+lost its names.  A thread asks, because it waits for the loop that serves it; and what this thread asks is answered
+here, whatever the graph has become (`revoker` in operations/): others must not get the answer that is of no file, and a
+brick may be frozen or dead.
 Source: Linux, fs/fuse/dir.c (fuse_do_getattr), fs/fuse/inode.c (fuse_iget, the export operations).
 """
 
@@ -16,23 +17,22 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+import threading
+from collections.abc import Collection, Mapping
 
 import trio
 
-from fusemux.fuse.binding import Revoke
-from fusemux.fuse.kernel import replies
 from fusemux.fuse.kernel.session import Session
 from fusemux.graph.framework.errors import FusemuxError
 
-__all__ = ["revoking"]
+__all__ = ["revoke"]
 
-_TRIES = 10
-_REACHED_WITHIN_S = 5
+_WITHIN_S = 10
+_GENERATIONS_MAX = 65536
 _NODE_AND_GENERATION = 0x81  # FILEID_INO64_GEN
-_ENDED = (errno.ENOTCONN, errno.ECONNABORTED)
+_ASK = 0x1000 | 0x2000  # AT_EMPTY_PATH, AT_STATX_FORCE_SYNC
+_BASIC_STATS = 0x7FF
+_STATX_SIZE = 256
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -49,87 +49,47 @@ class _Handle(ctypes.Structure):
     )
 
 
-@asynccontextmanager
-async def revoking(session: Session, path: str, device: str) -> AsyncIterator[Revoke]:
-    """Inside, `revoke(nodes)` makes every call on what is open of them fail with EIO; it returns for how many that came true.
+async def revoke(session: Session, path: str, device: str, nodes: Collection[int]) -> int:
+    """Make every call on what is open of those of `nodes` that are passed through fail with EIO; for how many that came true.
 
     `path` and `device` (MAJOR:MINOR) are where the session is mounted.  Raises FusemuxError when that cannot be reached.
     """
-    root = _Root(path, device)
-    try:
-        with trio.move_on_after(_REACHED_WITHIN_S) as waited:
-            await trio.to_thread.run_sync(root.open, abandon_on_cancel=True)
-        if waited.cancelled_caught:
-            raise FusemuxError(
-                f"{path} has not answered within {_REACHED_WITHIN_S} s: what is open there cannot be revoked"
-            )
-        yield partial(_revoke, session, root.fds[0])
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(root.close)
+    async with session.revoking:
+        passthrough = session.passthrough
+        if passthrough is None:
+            return 0
+        known = session.bridge.known
+        before = {node: session.generations.get(node, 0) for node in passthrough.passed(nodes) if node in known}
+        if len(session.generations) > _GENERATIONS_MAX:
+            session.generations = {node: number for node, number in session.generations.items() if node in known}
+        session.generations |= {node: generation + 1 for node, generation in before.items()}
+        passthrough.revoked(before)  # at once: who opens one of them anew from now on may get the new inode
+        ended: list[int] | None = None
+        try:
+            with trio.move_on_after(_WITHIN_S):
+                ended = await trio.to_thread.run_sync(_end, session, path, device, before, abandon_on_cancel=True)
+        finally:
+            session.revoker = 0
+            passthrough.revoked(before.keys() - set(ended or ()), False)
+        if ended is None:
+            raise FusemuxError(f"{path} has not answered within {_WITHIN_S} s: what is open there is not revoked")
+        return len(ended)
 
 
-class _Root:
-    """The root of a mount, opened in a thread that may be given up."""
-
-    def __init__(self, path: str, device: str) -> None:
-        self.path = path
-        self.device = device
-        self.fds: list[int] = []  # who takes it out closes it
-        self._closed = False
-
-    def open(self) -> None:
-        self.fds.append(_opened(self.path, self.device))
-        if self._closed:
-            self.close()
-
-    def close(self) -> None:
-        self._closed = True
-        with suppress(IndexError):
-            os.close(self.fds.pop())
-
-
-def _opened(path: str, device: str) -> int:
+def _end(session: Session, path: str, device: str, nodes: Mapping[int, int]) -> list[int]:
+    """Make an end of the kernel's inodes (node -> generation); of which that came true."""
+    session.revoker = threading.get_native_id()
     try:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            found = os.stat(root).st_dev
+            if device != f"{os.major(found)}:{os.minor(found)}":
+                raise FusemuxError(f"the volume is not at {path} any more, or something else is mounted over it")
+            return [node for node, generation in nodes.items() if _is_bad(root, node, generation)]
+        finally:
+            os.close(root)
     except OSError as error:
         raise FusemuxError(f"{path} cannot be reached: {error.strerror}") from None
-    try:
-        found = os.stat(root).st_dev
-        if device != f"{os.major(found)}:{os.minor(found)}":
-            raise FusemuxError(f"something else is mounted over {path}; unmount that first")
-    except BaseException:
-        os.close(root)
-        raise
-    return root
-
-
-async def _revoke(session: Session, root: int, nodes: Collection[int]) -> int:
-    left = {node: session.generations.get(node, 0) for node in nodes}
-    session.revoked |= left.keys()
-    session.generations |= {node: generation + 1 for node, generation in left.items()}
-    try:
-        for _ in range(_TRIES):
-            for node in left:
-                session.notify(replies.inval_inode(node, -1))  # attributes only: they have to be asked for
-            left = await trio.to_thread.run_sync(_still_good, root, left)
-            if not left or session.ended.is_set():
-                break
-    finally:
-        session.revoked -= set(nodes)
-    if session.passthrough is not None:
-        for node in nodes:
-            if node not in left:
-                session.passthrough.revoked(node)
-    return len(nodes) - len(left)
-
-
-def _still_good(root: int, nodes: Mapping[int, int]) -> dict[int, int]:
-    """Ask the kernel for the attributes of each (node -> generation); those that are good as ever.
-
-    That can be when another request, such as a LOOKUP, brought attributes in the moment between.
-    """
-    return {node: generation for node, generation in nodes.items() if not _is_bad(root, node, generation)}
 
 
 def _is_bad(root: int, node: int, generation: int) -> bool:
@@ -138,9 +98,6 @@ def _is_bad(root: int, node: int, generation: int) -> bool:
     if fd < 0:
         return ctypes.get_errno() == errno.ESTALE  # it is not known any more, so nothing is open of it
     try:
-        os.stat(fd)
-    except OSError as error:
-        return error.errno in (errno.EIO, *_ENDED)
+        return _libc.statx(fd, b"", _ASK, _BASIC_STATS, ctypes.create_string_buffer(_STATX_SIZE)) != 0
     finally:
         os.close(fd)
-    return False

@@ -67,6 +67,10 @@ def _nothing() -> None:
     pass
 
 
+def _no_request(buffer: Any) -> int | None:
+    return None
+
+
 class _Everything(MutableSet[int]):
     """Somebody else may have made any node a privileged one."""
 
@@ -120,11 +124,15 @@ class Session:
         # Nodes with setuid or setgid bits or file capabilities.
         self.privileged: MutableSet[int] = _Everything() if shared else set()
         self.incapable: set[int] = set()  # nodes known to have no file capabilities
-        self.revoked: set[int] = (
-            set()
-        )  # nodes whose GETATTR is answered so that what is open of them is of no use any more
+        self.revoking = trio.Lock()
+        self.revoker = (
+            0  # the thread of ours that makes the kernel give up inodes: the graph need not hear of its calls
+        )
         self.generations: dict[int, int] = {}  # of nodes to which that was done: how often
         self.suspended: dict[int, Callable[[], None]] = {}  # unique -> interrupt
+        self.receive: Callable[[Any], int | None] = (
+            _no_request  # the channel's: read a request, None where there is none
+        )
         self.send_held: Callable[[], None] = _nothing  # the channel's: send the answers that it holds
         self.requests = 0
         self.errors = 0
@@ -207,8 +215,6 @@ class Session:
             self.privileged.discard(nodeid)
         self.incapable.discard(nodeid)
         self.bridge.forget(nodeid, nlookup)
-        if self.generations and nodeid not in self.bridge.known:
-            self.generations.pop(nodeid, None)
 
     # -- the kernel ------------------------------------------------------------------------------------------
 

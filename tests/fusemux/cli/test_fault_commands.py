@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +84,31 @@ def test_what_is_open_past_a_fault_is_revoked_on_demand_and_when_a_brick_dies(
     (where / "file").write_bytes(b"as ever")
     assert (where / "file").read_bytes() == b"as ever"
     volume_place.umount(where)  # here, as its log may have a warning that is meant to be there
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's files are passed through")
+def test_a_frozen_brick_that_is_killed_takes_its_open_files_with_it_and_no_others(volume_place: Place) -> None:
+    where = volume_place.mount("2,name=two")
+    opened = {n: os.open(where / f"f{n}", os.O_CREAT | os.O_WRONLY) for n in range(12)}
+    (server,) = json.loads(volume_place.fusemux("status", "two", "--json").stdout)["servers"]
+    (volume,) = server["volumes"]
+    if not volume["connection"]["passed"]:
+        pytest.skip("this kernel does not pass files through")
+    on_first = {n for n in opened if Path(volume["bricks"][0]["path"], f"f{n}").exists()}
+    assert 0 < len(on_first) < 12
+    volume_place.fusemux("fault", "add", "two", "error", "--at", "1", "--fop", "mknod")
+    volume_place.fusemux("brick", "freeze", "two", "0")
+    volume_place.fusemux("brick", "kill", "two", "0")
+    for n in opened.keys() - on_first:
+        assert os.write(opened[n], b"goes on") == 7
+    for n in on_first:
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            os.write(opened[n], b"x")
+    for fd in opened.values():
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    volume_place.fusemux("brick", "start", "two", "0")
+    volume_place.umount(where)  # here, as its log has a warning that is meant to be there
 
 
 def test_all_faults_are_cleared_at_once(fusemux_volume: Volume, fusemux: Command) -> None:

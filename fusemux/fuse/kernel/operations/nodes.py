@@ -14,12 +14,14 @@ from fusemux.fuse.kernel.operations.operation import Operation, Reply, operation
 from fusemux.fuse.kernel.protocol import BODY, Opcode
 from fusemux.fuse.kernel.requests import Buffer, batch_forget, name, two_names
 from fusemux.fuse.kernel.session import Session
+from fusemux.fuse.nodes import ROOT_ID
 from fusemux.graph.framework.types import Frame, Iatt, SetAttr
 
 __all__ = ["NODES"]
 
 _Call = Coroutine[Any, Any, Any]
 
+_NOT_KEPT = replies.validity(0, 0)
 _FORGET = p.BODIES[Opcode.FORGET].unpack_from
 _GETATTR = p.BODIES[Opcode.GETATTR].unpack_from
 _SETATTR = p.BODIES[Opcode.SETATTR].unpack_from
@@ -36,6 +38,8 @@ _STATX = p.BODIES[Opcode.STATX].unpack_from
 
 
 def lookup(session: Session, unique: int, nodeid: int, frame: Frame, buffer: Buffer, end: int) -> _Call | bytes:
+    if session.revoker and frame.pid == session.revoker:
+        return replies.error(unique, errno.ESTALE)  # for a handle of what the kernel has forgotten
     wanted = name(buffer, BODY, end)
     if session.bridge.lacks(nodeid, wanted):
         return not_found(session, unique, errno.ENOENT)
@@ -77,8 +81,8 @@ def getattr_(session: Session, unique: int, nodeid: int, frame: Frame, buffer: B
     iatt = session.bridge.recalled(nodeid)
     if iatt is not None:
         return attributes(session, unique, nodeid, iatt)
-    if session.revoked and nodeid in session.revoked:
-        return replies.attributes(unique, nodeid, replies.NOTHING, session.valid_of(nodeid))
+    if session.revoker and frame.pid == session.revoker:
+        return replies.attributes(unique, nodeid, replies.ROOT if nodeid == ROOT_ID else replies.NOTHING, _NOT_KEPT)
     flags, fh = _GETATTR(buffer, BODY)
     return session.bridge.getattr(frame, nodeid, fh if flags & p.GETATTR_FH else 0)
 
