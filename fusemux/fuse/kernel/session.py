@@ -125,14 +125,10 @@ class Session:
         self.privileged: MutableSet[int] = _Everything() if shared else set()
         self.incapable: set[int] = set()  # nodes known to have no file capabilities
         self.revoking = trio.Lock()
-        self.revoker = (
-            0  # the thread of ours that makes the kernel give up inodes: the graph need not hear of its calls
-        )
+        self.revoker = 0  # the thread that makes the kernel give up inodes (revoking.py), while there is one
         self.generations: dict[int, int] = {}  # of nodes to which that was done: how often
         self.suspended: dict[int, Callable[[], None]] = {}  # unique -> interrupt
-        self.receive: Callable[[Any], int | None] = (
-            _no_request  # the channel's: read a request, None where there is none
-        )
+        self.receive: Callable[[Any], int | None] = _no_request  # the channel's: read a request, None: there is none
         self.send_held: Callable[[], None] = _nothing  # the channel's: send the answers that it holds
         self.requests = 0
         self.errors = 0
