@@ -78,7 +78,10 @@ class Faults:
 
     async def _set(self, volume: str, at: str, fault: Fault, revoke: bool) -> dict[str, Any]:
         placed = self._place(volume, at, fault)
-        revoked = await self._revoke(volume, at) if revoke else 0
+        try:
+            revoked = await self._revoke(volume, at) if revoke else 0
+        except FusemuxError as error:
+            raise FusemuxError(f"fault {placed.number} is set, but {error}") from None
         return {**placed.value(), "passed": sum(map(len, self._past(volume, at).values())), "revoked": revoked}
 
     def _past(self, volume: str, at: str) -> dict[str, set[int]]:

@@ -72,7 +72,7 @@ async def revoke(session: Session, path: str, device: str, nodes: Collection[int
             session.revoker = 0
             passthrough.revoked(before.keys() - set(ended or ()), False)
         if ended is None:
-            raise FusemuxError(f"{path} has not answered within {_WITHIN_S} s: what is open there is not revoked")
+            raise FusemuxError(f"what is open at {path} is not revoked: it has not answered within {_WITHIN_S} s")
         return len(ended)
 
 
@@ -84,12 +84,14 @@ def _end(session: Session, path: str, device: str, nodes: Mapping[int, int]) -> 
         try:
             found = os.stat(root).st_dev
             if device != f"{os.major(found)}:{os.minor(found)}":
-                raise FusemuxError(f"the volume is not at {path} any more, or something else is mounted over it")
+                raise FusemuxError(
+                    f"what is open at {path} is not revoked: the volume is not there any more, or something is mounted over it"
+                )
             return [node for node, generation in nodes.items() if _is_bad(root, node, generation)]
         finally:
             os.close(root)
     except OSError as error:
-        raise FusemuxError(f"{path} cannot be reached: {error.strerror}") from None
+        raise FusemuxError(f"what is open at {path} is not revoked: {error.strerror}") from None
 
 
 def _is_bad(root: int, node: int, generation: int) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -109,6 +110,22 @@ def test_a_frozen_brick_that_is_killed_takes_its_open_files_with_it_and_no_other
             os.close(fd)
     volume_place.fusemux("brick", "start", "two", "0")
     volume_place.umount(where)  # here, as its log has a warning that is meant to be there
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's files are passed through")
+def test_a_fault_is_set_also_where_nothing_can_be_revoked(volume_place: Place) -> None:
+    where = volume_place.mount("1,name=one")
+    with open(where / "file", "wb", buffering=0) as opened:
+        subprocess.run(["umount", "--lazy", where], check=True)
+        done = volume_place.fusemux("fault", "add", "one", "error", "--fop", "fsync", "--revoke", check=False)
+        if done.returncode == 0:
+            pytest.skip("this kernel does not pass files through")
+        assert (
+            f"fault 1 is set, but what is open at {where} is not revoked: the volume is not there any more"
+            in done.stderr
+        )
+        assert len(volume_place.fusemux("fault", "list", "one").stdout.splitlines()) == 2
+        assert opened.write(b"goes on") == 7
 
 
 def test_all_faults_are_cleared_at_once(fusemux_volume: Volume, fusemux: Command) -> None:
