@@ -18,7 +18,8 @@ import ctypes
 import errno
 import os
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import trio
 
@@ -54,44 +55,94 @@ async def revoke(session: Session, path: str, device: str, nodes: Collection[int
 
     `path` and `device` (MAJOR:MINOR) are where the session is mounted.  Raises FusemuxError when that cannot be reached.
     """
+    passthrough = session.passthrough
+    if passthrough is None:
+        return 0
     async with session.revoking:
-        passthrough = session.passthrough
-        if passthrough is None:
-            return 0
-        known = session.bridge.known
-        before = {node: session.generations.get(node, 0) for node in passthrough.passed(nodes) if node in known}
-        if len(session.generations) > _GENERATIONS_MAX:
-            session.generations = {node: number for node, number in session.generations.items() if node in known}
-        session.generations |= {node: generation + 1 for node, generation in before.items()}
-        passthrough.revoked(before)  # at once: who opens one of them anew from now on may get the new inode
-        ended: list[int] | None = None
+        root = _Root(session, path, device)
         try:
-            with trio.move_on_after(_WITHIN_S):
-                ended = await trio.to_thread.run_sync(_end, session, path, device, before, abandon_on_cancel=True)
-        finally:
-            session.revoker = 0
-            passthrough.revoked(before.keys() - set(ended or ()), False)
-        if ended is None:
+            with trio.move_on_after(_WITHIN_S) as reaching:
+                await trio.to_thread.run_sync(root.reach, abandon_on_cancel=True)
+        except BaseException:
+            root.close()
+            raise
+        if reaching.cancelled_caught:
+            root.close()
             raise FusemuxError(f"what is open at {path} is not revoked: it has not answered within {_WITHIN_S} s")
-        return len(ended)
+        # Nothing may break it off from here on: a node of the next generation whose inode is still good is beyond reach.
+        with trio.CancelScope(shield=True):
+            before = _next_generation(session, passthrough.passed(nodes))
+            passthrough.revoked(before)  # who opens one of them anew may get the new inode from now on
+            left = await trio.to_thread.run_sync(root.end, before)
+            passthrough.revoked(left, False)
+        return len(before) - len(left)
 
 
-def _end(session: Session, path: str, device: str, nodes: Mapping[int, int]) -> list[int]:
-    """Make an end of the kernel's inodes (node -> generation); of which that came true."""
-    session.revoker = threading.get_native_id()
-    try:
-        root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _next_generation(session: Session, nodes: Collection[int]) -> dict[int, int]:
+    """Those of `nodes` that the kernel knows, and the generation that they had so far."""
+    known, generations = session.bridge.known, session.generations
+    if len(generations) > _GENERATIONS_MAX:
+        generations = session.generations = {node: n for node, n in generations.items() if node in known}
+    before = {node: generations.get(node, 0) for node in nodes if node in known}
+    generations |= {node: generation + 1 for node, generation in before.items()}
+    return before
+
+
+class _Root:
+    """The root of a mount, as threads open and use it that are known as the session's revoker meanwhile."""
+
+    def __init__(self, session: Session, path: str, device: str) -> None:
+        self.session = session
+        self.path = path
+        self.device = device
+        self._fds: list[int] = []  # who takes it out closes it
+        self._given_up = False
+
+    def reach(self) -> None:
+        """Raises FusemuxError.  May be given up while it waits for a file system on the way."""
+        with self._revoker():
+            try:
+                self._fds.append(self._opened())
+            except OSError as error:
+                raise FusemuxError(f"what is open at {self.path} is not revoked: {error.strerror}") from None
+            if self._given_up:
+                self.close()
+
+    def _opened(self) -> int:
+        root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             found = os.stat(root).st_dev
-            if device != f"{os.major(found)}:{os.minor(found)}":
+            if self.device != f"{os.major(found)}:{os.minor(found)}":
                 raise FusemuxError(
-                    f"what is open at {path} is not revoked: the volume is not there any more, or something is mounted over it"
+                    f"what is open at {self.path} is not revoked: the volume is not there any more, or something is mounted over it"
                 )
-            return [node for node, generation in nodes.items() if _is_bad(root, node, generation)]
-        finally:
+        except BaseException:
             os.close(root)
-    except OSError as error:
-        raise FusemuxError(f"what is open at {path} is not revoked: {error.strerror}") from None
+            raise
+        return root
+
+    def end(self, nodes: Mapping[int, int]) -> list[int]:
+        """Make an end of the kernel's inodes (node -> generation), and of this; those where that did not come true."""
+        with self._revoker():
+            try:
+                return [node for node, generation in nodes.items() if not _is_bad(self._fds[0], node, generation)]
+            finally:
+                self.close()
+
+    def close(self) -> None:
+        self._given_up = True
+        with suppress(IndexError):
+            os.close(self._fds.pop())
+
+    @contextmanager
+    def _revoker(self) -> Iterator[None]:
+        """What this thread asks is answered by the wire, and no longer than that: it will do other work."""
+        me = self.session.revoker = threading.get_native_id()
+        try:
+            yield
+        finally:
+            if self.session.revoker == me:
+                self.session.revoker = 0
 
 
 def _is_bad(root: int, node: int, generation: int) -> bool:

@@ -6,6 +6,8 @@ import contextlib
 import errno
 import mmap
 import os
+import subprocess
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -189,6 +191,66 @@ def test_a_volume_that_is_not_at_its_place_any_more_is_not_revoked(tmp_path: Pat
             assert m.passed == 1
 
     mounted(tmp_path, "1", scene)
+
+
+def test_a_try_that_failed_changes_nothing_and_the_next_one_succeeds(tmp_path: Path) -> None:
+    def scene(m: Mounted) -> None:
+        f = os.open(m.path / "f", os.O_CREAT | os.O_WRONLY)
+        node = os.fstat(f).st_ino
+        subprocess.run(["mount", "-t", "tmpfs", "over", m.path], check=True)
+        try:
+            with pytest.raises(FusemuxError, match="or something is mounted over it"):
+                m.revoke({node})
+            assert os.write(f, b"goes on") == 7
+        finally:
+            subprocess.run(["umount", m.path], check=True)
+        assert m.passed == 1
+        assert m.revoke({node}) == 1
+        for call in (lambda fd: os.write(fd, b"x"), os.close):
+            with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                call(f)
+
+    mounted(tmp_path, "1", scene)
+
+
+def test_a_mount_that_cannot_be_reached_in_time_is_given_up_and_nothing_of_it_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, let_go = threading.Event(), threading.Event()
+    opened = revoking._Root._opened
+
+    def late(root: revoking._Root) -> int:
+        reached.set()
+        let_go.wait()
+        return opened(root)
+
+    monkeypatch.setattr(revoking, "_WITHIN_S", 0.1)
+    monkeypatch.setattr(revoking._Root, "_opened", late)
+
+    def scene(m: Mounted) -> None:
+        f = os.open(m.path / "f", os.O_CREAT | os.O_WRONLY)
+        node = os.fstat(f).st_ino
+        before = set(os.listdir("/proc/self/fd"))
+        with pytest.raises(FusemuxError, match="has not answered within"):
+            m.revoke({node})
+        assert reached.is_set()
+        let_go.set()
+        monkeypatch.setattr(revoking._Root, "_opened", opened)
+        monkeypatch.setattr(revoking, "_WITHIN_S", 10)
+        assert m.revoke({node}) == 1
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            os.close(f)
+        while any(_leads_to(fd, m.path) for fd in set(os.listdir("/proc/self/fd")) - before):
+            os.stat(m.path)  # what was given up ends by and by
+
+    mounted(tmp_path, "1", scene)
+
+
+def _leads_to(fd: str, path: Path) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}") == str(path)
+    except FileNotFoundError:
+        return False
 
 
 def test_only_what_lies_on_the_brick_with_a_fault_goes_past_it(tmp_path: Path) -> None:
