@@ -118,13 +118,17 @@ class KernelBinding:
                 nursery.start_soon(self._detach, mount)
 
     def bypassing(self, path: str) -> set[int]:
-        mount = self.mounts.get(path)
+        mount = self._mounted(path)
         return mount.session.passthrough.bypassing() if mount is not None and mount.session.passthrough else set()
 
     async def revoke(self, path: str, nodes: Collection[int]) -> int:
         """See revoking.py."""
-        mount = self.mounts.get(path)
+        mount = self._mounted(path)
         return await revoke(mount.session, mount.path, mount.place.device, nodes) if mount is not None else 0
+
+    def _mounted(self, path: str) -> _Mount | None:
+        """The mount of the point `path`, whatever links lead there."""
+        return next((mount for mount in self.mounts.values() if mount.point.path == path), None)
 
     def statistics(self) -> dict[str, Any]:
         """For each mount point what its session has done."""
