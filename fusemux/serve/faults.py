@@ -154,7 +154,11 @@ class Faults:
         try:
             await self._revoke(volume, brick)
         except FusemuxError as error:
-            log.warning("brick %s is down, but the kernel goes on with what is open there: %s", found.path, error)
+            log.warning("killing %s: %s", found.path, error)
+        if left := sum(map(len, self._past(volume, brick).values())):
+            log.warning(
+                "brick %s is down, but the kernel goes on with %d file(s) that are open there", found.path, left
+            )
         return found.path
 
     async def power_cut(self, volume: str, brick: str | None = None) -> list[str]:
